@@ -1,0 +1,47 @@
+"""Dropout for NumPy arrays on CPUs, at the speed of copying the array.
+
+>>> import numpy as np, fastdrop
+>>> layer = fastdrop.Dropout(p=0.5, rng=42)
+>>> layer(np.ones((2, 4), np.float32)).shape
+(2, 4)
+"""
+
+from ._version import __version__
+from .backends import available_backends, get_backend, set_backend, use_backend
+from .config import show_config
+from .functional import dropout
+from .layers import Dropout
+from .mask import Mask
+from .rng import (
+    PCG64,
+    RNG,
+    Philox,
+    Philox4x32,
+    available_rngs,
+    make_capsule,
+    manual_seed,
+    register_rng,
+)
+from .threads import get_num_threads, set_num_threads
+
+__all__ = [
+    "PCG64",
+    "RNG",
+    "Dropout",
+    "Mask",
+    "Philox",
+    "Philox4x32",
+    "__version__",
+    "available_backends",
+    "available_rngs",
+    "dropout",
+    "get_backend",
+    "get_num_threads",
+    "make_capsule",
+    "manual_seed",
+    "register_rng",
+    "set_backend",
+    "set_num_threads",
+    "show_config",
+    "use_backend",
+]

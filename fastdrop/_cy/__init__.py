@@ -1,0 +1,16 @@
+"""The compiled kernels, if they could be built, for the instruction set that is forced or best."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+core: Any  # the extension module, or None where there was no C compiler
+try:
+    from . import _core as core
+except ImportError:
+    core = None
+
+_forced = os.environ.get("FASTDROP_ISA")
+if core is not None and _forced:
+    core.choose_isa(_forced)

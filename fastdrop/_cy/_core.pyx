@@ -1,0 +1,185 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The C kernels' door to Python: addresses and arrays in, status out."""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+
+cnp.import_array()
+
+
+cdef extern from "fastdrop_rng.h":
+    ctypedef int (*fastdrop_fill)(const void *, uint64_t, uint64_t, uint64_t *) noexcept nogil
+
+
+cdef extern from "kernels.h":
+    ctypedef enum drop_dtype:
+        DROP_F16
+        DROP_BF16
+        DROP_F32
+        DROP_F64
+        DROP_C64
+        DROP_C128
+
+    ctypedef struct drop_mask:
+        fastdrop_fill fill
+        const void *key
+        uint64_t draw
+        uint64_t threshold
+
+    ctypedef struct drop_kernels:
+        const char *name
+        fastdrop_fill philox4x32
+        fastdrop_fill philox4x64
+        fastdrop_fill pcg64
+
+
+cdef extern from "isa.h":
+    const char *const *drop_isa_names()
+    const drop_kernels *drop_isa_kernels(const char *)
+
+
+cdef extern from "walk.h":
+    enum:
+        DROP_MAX_DIMS
+        DROP_NO_MEMORY
+
+    ctypedef struct drop_arrays:
+        int ndim
+        const char *x
+        char *y
+        Py_ssize_t *shape
+        Py_ssize_t *x_stride
+        Py_ssize_t *y_stride
+
+    int drop_apply(const drop_kernels *, const drop_mask *, uint64_t, const drop_arrays *,
+                   drop_dtype, double, int) nogil
+    int drop_bits(const drop_kernels *, const drop_mask *, uint64_t, uint64_t, uint8_t *,
+                  int) nogil
+
+
+cdef extern from "sequential.h":
+    int drop_sequential_fill(const void *, uint64_t, uint64_t, uint64_t *) noexcept nogil
+
+
+cdef const drop_kernels *kernels = drop_isa_kernels(NULL)
+
+
+def available_isas():
+    """Return the instruction sets that this build and this processor share, best first."""
+    cdef const char *const *names = drop_isa_names()
+    found = []
+    while names[0] != NULL:
+        found.append(names[0].decode())
+        names += 1
+    return found
+
+
+def choose_isa(name):
+    """Make a named instruction set's kernels the ones that run."""
+    global kernels
+    cdef const drop_kernels *chosen = drop_isa_kernels(name.encode())
+    if chosen == NULL:
+        raise ValueError(f"FASTDROP_ISA must be one of {available_isas()} here, but got {name!r}")
+    kernels = chosen
+
+
+def isa():
+    """Return the instruction set whose kernels run."""
+    return kernels.name.decode()
+
+
+def fill_address(name):
+    """Return the address of a built-in generator's `fill`."""
+    cdef fastdrop_fill fill
+    if name == "philox4x32":
+        fill = kernels.philox4x32
+    elif name == "philox":
+        fill = kernels.philox4x64
+    elif name == "pcg64":
+        fill = kernels.pcg64
+    elif name == "sequential":
+        fill = drop_sequential_fill
+    else:
+        raise ValueError(f"no built-in generator is named {name!r}")
+    return <uintptr_t>fill
+
+
+cdef inline drop_dtype dtype_code(int type_num) noexcept:
+    if type_num == cnp.NPY_FLOAT32:
+        return DROP_F32
+    if type_num == cnp.NPY_FLOAT64:
+        return DROP_F64
+    if type_num == cnp.NPY_FLOAT16:
+        return DROP_F16
+    if type_num == cnp.NPY_COMPLEX64:
+        return DROP_C64
+    if type_num == cnp.NPY_COMPLEX128:
+        return DROP_C128
+    return DROP_BF16  # ml_dtypes' number differs from run to run; callers let in no other
+
+
+cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold) noexcept:
+    cdef drop_mask mask
+    mask.fill = <fastdrop_fill>fill
+    mask.key = <const void *>key
+    mask.draw = draw
+    mask.threshold = threshold
+    return mask
+
+
+def apply(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, double scale,
+          uint64_t first, cnp.ndarray x, cnp.ndarray y, int threads):
+    """Write y = keep ? x * scale : 0; return the status (see walk.h)."""
+    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
+    cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
+    cdef drop_arrays arrays
+    cdef int i, status
+    arrays.ndim = cnp.PyArray_NDIM(x)
+    arrays.x = <const char *>cnp.PyArray_DATA(x)
+    arrays.y = <char *>cnp.PyArray_DATA(y)
+    for i in range(arrays.ndim):
+        arrays.shape[i] = cnp.PyArray_DIM(x, i)
+        arrays.x_stride[i] = cnp.PyArray_STRIDE(x, i)
+        arrays.y_stride[i] = cnp.PyArray_STRIDE(y, i)
+    with nogil:
+        status = drop_apply(kernels, &mask, first, &arrays, dtype, scale, threads)
+    return status
+
+
+def apply_raw(uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t draw, uint64_t threshold,
+              double scale, int dtype, Py_ssize_t n, uintptr_t x, uintptr_t y, int threads):
+    """Run `apply` on n contiguous elements by address, with a key of two words."""
+    cdef uint64_t[2] key = [key0, key1]
+    cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], draw, threshold)
+    cdef drop_arrays arrays
+    cdef int status
+    arrays.ndim = 1
+    arrays.x = <const char *>x
+    arrays.y = <char *>y
+    arrays.shape[0] = n
+    if dtype == DROP_F16 or dtype == DROP_BF16:
+        arrays.x_stride[0] = 2
+    elif dtype == DROP_F32:
+        arrays.x_stride[0] = 4
+    elif dtype == DROP_C128:
+        arrays.x_stride[0] = 16
+    else:
+        arrays.x_stride[0] = 8
+    arrays.y_stride[0] = arrays.x_stride[0]
+    with nogil:
+        status = drop_apply(kernels, &mask, 0, &arrays, <drop_dtype>dtype, scale, threads)
+    return status
+
+
+def bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
+         uint64_t n, cnp.ndarray out, int threads):
+    """Write packed keep bits to the contiguous uint8 array `out`; return the status."""
+    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
+    cdef uint8_t *to = <uint8_t *>cnp.PyArray_DATA(out)
+    cdef int status
+    with nogil:
+        status = drop_bits(kernels, &mask, first, n, to, threads)
+    return status
+
+
+NO_MEMORY = DROP_NO_MEMORY

@@ -1,0 +1,162 @@
+/* y = keep ? x * scale : +0, for every dtype.
+ *
+ * A step_* function makes one vector of results from as many elements as fit
+ * it and as many keep bits. DROP_DEFINE_APPLY turns a step into a whole run.
+ * The product is masked by bits, never branched on and never multiplied by
+ * zero: dropped elements are +0.0 even where x is NaN or infinite.
+ */
+#ifndef DROP_APPLY_H
+#define DROP_APPLY_H
+
+#include "half.h"
+#include "kernels.h"
+#include "vec.h"
+
+/* Zeroes the lanes whose bit is not set; bits above the last lane's are ignored. */
+DROP_INLINE vu64 select32(vu64 v, uint64_t bits)
+{
+#if defined(__AVX512F__)
+    return (vu64)_mm512_maskz_mov_epi32((__mmask16)bits, (__m512i)v);
+#else
+    const vu32 lane = DROP_BITS32;
+    return v & (vu64)(((uint32_t)bits & lane) == lane);
+#endif
+}
+
+DROP_INLINE vu64 select64(vu64 v, uint64_t bits)
+{
+#if defined(__AVX512F__)
+    return (vu64)_mm512_maskz_mov_epi64((__mmask8)bits, (__m512i)v);
+#else
+    const vu64 lane = DROP_FIRST64(1, 2, 4, 8, 16, 32, 64, 128);
+    return v & (vu64)((bits & lane) == lane);
+#endif
+}
+
+/* One bit for two neighbouring lanes. */
+DROP_INLINE vu64 select128(vu64 v, uint64_t bits)
+{
+    const vu64 lane = DROP_FIRST64(1, 1, 2, 2, 4, 4, 8, 8);
+#if defined(__AVX512F__)
+    __mmask8 kept = _mm512_test_epi64_mask(_mm512_set1_epi64((long long)bits), (__m512i)lane);
+    return (vu64)_mm512_maskz_mov_epi64(kept, (__m512i)v);
+#else
+    return v & (vu64)((bits & lane) == lane);
+#endif
+}
+
+DROP_INLINE vu16 select16(vu16 v, uint64_t bits)
+{
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    return (vu16)_mm256_maskz_mov_epi16((__mmask16)bits, (__m256i)v);
+#else
+    const vu16 lane = DROP_BITS16;
+    return v & (vu16)(((uint16_t)bits & lane) == lane);
+#endif
+}
+
+DROP_INLINE vu64 step_f32(const char *x, uint64_t bits, float scale)
+{
+    return select32((vu64)(DROP_LOAD(vf32, x) * scale), bits);
+}
+
+DROP_INLINE vu64 step_f64(const char *x, uint64_t bits, double scale)
+{
+    return select64((vu64)(DROP_LOAD(vf64, x) * scale), bits);
+}
+
+/* Complex numbers are pairs that share a bit; part by part, because a complex
+ * product would make NaN of inf * (scale + 0j). */
+DROP_INLINE vu64 step_c64(const char *x, uint64_t bits, float scale)
+{
+    return select64((vu64)(DROP_LOAD(vf32, x) * scale), bits);
+}
+
+DROP_INLINE vu64 step_c128(const char *x, uint64_t bits, double scale)
+{
+    return select128((vu64)(DROP_LOAD(vf64, x) * scale), bits);
+}
+
+typedef struct { vu16 half[2]; } halves;
+
+#define DROP_STEP_HALF(name, widen, narrow)                                              \
+    DROP_INLINE vu64 step_##name(const char *x, uint64_t bits, float scale)              \
+    {                                                                                    \
+        halves v = DROP_LOAD(halves, x);                                                 \
+        vu64 joined;                                                                     \
+        v.half[0] = select16(narrow(widen(v.half[0]) * scale), bits);                    \
+        v.half[1] = select16(narrow(widen(v.half[1]) * scale), bits >> DROP_LANES32);    \
+        memcpy(&joined, &v, sizeof joined);                                              \
+        return joined;                                                                   \
+    }
+DROP_STEP_HALF(f16, widen_f16, narrow_f16)
+DROP_STEP_HALF(bf16, widen_bf16, narrow_bf16)
+
+/* Shifts a run's bits so that they start `by` (1 to 63) bits later. */
+DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t *out)
+{
+    size_t words = (n + 63) / 64;
+    for (size_t w = 0; w + 1 < words; w++)
+        out[w] = bits[w] >> by | bits[w + 1] << (64 - by);
+    out[words - 1] = bits[words - 1] >> by;
+}
+
+#define DROP_DEFINE_APPLY(name, SIZE, SCALE)                                                       \
+    /* 64 elements, contiguous. */                                                                 \
+    DROP_INLINE void word_##name(const char *x, char *y, uint64_t bits, SCALE scale, int stream)   \
+    {                                                                                              \
+        enum { PER = DROP_VEC / SIZE };                                                            \
+        for (int i = 0; i < 64 / PER; i++) {                                                       \
+            vu64 v = step_##name(x + i * DROP_VEC, bits >> (i * PER), scale);                      \
+            if (stream) store_streaming(y + i * DROP_VEC, v);                                      \
+            else DROP_STORE(y + i * DROP_VEC, v);                                                  \
+        }                                                                                          \
+    }                                                                                              \
+    /* Up to 64 elements at any distance. */                                                       \
+    static void part_##name(const char *x, ptrdiff_t xs, char *y, ptrdiff_t ys, size_t n,          \
+                            uint64_t bits, SCALE scale)                                            \
+    {                                                                                              \
+        char in[64 * SIZE], out[64 * SIZE];                                                        \
+        memset(in, 0, sizeof in);                                                                  \
+        if (xs == SIZE) memcpy(in, x, n * SIZE);                                                   \
+        else for (size_t i = 0; i < n; i++) memcpy(in + i * SIZE, x + (ptrdiff_t)i * xs, SIZE);    \
+        word_##name(in, out, bits, scale, 0);                                                      \
+        if (ys == SIZE) memcpy(y, out, n * SIZE);                                                  \
+        else for (size_t i = 0; i < n; i++) memcpy(y + (ptrdiff_t)i * ys, out + i * SIZE, SIZE);   \
+    }                                                                                              \
+    static void apply_##name(const char *x, ptrdiff_t xs, char *y, ptrdiff_t ys, size_t n,         \
+                             const uint64_t *keep, double double_scale, int streaming)             \
+    {                                                                                              \
+        const SCALE scale = (SCALE)double_scale;                                                   \
+        uint64_t shifted[DROP_BLOCK_WORDS];                                                        \
+        if (xs == SIZE && ys == SIZE) {                                                            \
+            size_t head = -(uintptr_t)y % DROP_VEC / SIZE;                                         \
+            if (streaming && (uintptr_t)(y + head * SIZE) % DROP_VEC == 0 && n >= head + 64) {     \
+                if (head) {                                                                        \
+                    part_##name(x, xs, y, ys, head, keep[0], scale);                               \
+                    skip_bits(keep, n, (unsigned)head, shifted);                                   \
+                    x += head * SIZE, y += head * SIZE, n -= head, keep = shifted;                 \
+                }                                                                                  \
+                for (; n >= 64; n -= 64, x += 64 * SIZE, y += 64 * SIZE, keep++)                   \
+                    word_##name(x, y, *keep, scale, 1);                                            \
+            } else                                                                                 \
+                for (; n >= 64; n -= 64, x += 64 * SIZE, y += 64 * SIZE, keep++)                   \
+                    word_##name(x, y, *keep, scale, 0);                                            \
+            if (n) part_##name(x, xs, y, ys, n, *keep, scale);                                     \
+            return;                                                                                \
+        }                                                                                          \
+        for (; n > 0; keep++) {                                                                    \
+            size_t take = n < 64 ? n : 64;                                                         \
+            part_##name(x, xs, y, ys, take, *keep, scale);                                         \
+            x += (ptrdiff_t)take * xs, y += (ptrdiff_t)take * ys, n -= take;                       \
+        }                                                                                          \
+    }
+
+DROP_DEFINE_APPLY(f16, 2, float)
+DROP_DEFINE_APPLY(bf16, 2, float)
+DROP_DEFINE_APPLY(f32, 4, float)
+DROP_DEFINE_APPLY(f64, 8, double)
+DROP_DEFINE_APPLY(c64, 8, float)
+DROP_DEFINE_APPLY(c128, 16, double)
+
+#endif

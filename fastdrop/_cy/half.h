@@ -1,0 +1,72 @@
+/* float16 and bfloat16 to float32 and back, rounding once, to nearest even. */
+#ifndef DROP_HALF_H
+#define DROP_HALF_H
+
+#include "vec.h"
+
+DROP_INLINE vf32 widen_bf16(vu16 h)
+{
+    return (vf32)(__builtin_convertvector(h, vu32) << 16);
+}
+
+DROP_INLINE vu16 narrow_bf16(vf32 v)
+{
+    vu32 bits = (vu32)v, is_nan = (vu32)((bits & 0x7fffffffu) > 0x7f800000u);
+    vu32 rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    vu32 quiet = bits | 0x400000u; /* rounding could carry a NaN over into infinity */
+    return __builtin_convertvector(((rounded & ~is_nan) | (quiet & is_nan)) >> 16, vu16);
+}
+
+#if defined(__F16C__)
+
+DROP_INLINE vf32 widen_f16(vu16 h)
+{
+#if defined(__AVX512F__)
+    return (vf32)_mm512_cvtph_ps((__m256i)h);
+#else
+    return (vf32)_mm256_cvtph_ps((__m128i)h);
+#endif
+}
+
+DROP_INLINE vu16 narrow_f16(vf32 v)
+{
+#if defined(__AVX512F__)
+    return (vu16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+#else
+    return (vu16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+#endif
+}
+
+#else
+
+/* Exponents are moved by multiplying, which also makes subnormals come out
+ * right; infinity and NaN then get the exponent that a product cannot give. */
+DROP_INLINE vf32 widen_f16(vu16 h)
+{
+    vu32 w = __builtin_convertvector(h, vu32), sign = (w & 0x8000u) << 16;
+    vu32 magnitude = (w & 0x7fffu) << 13;
+    vu32 special = (vu32)(magnitude >= 0x0f800000u);
+    vu32 finite = (vu32)((vf32)magnitude * 0x1p112f);
+    vu32 is_nan = (vu32)(magnitude > 0x0f800000u);
+    vu32 infinite = magnitude | 0x7f800000u | (is_nan & 0x400000u);
+    return (vf32)(sign | (finite & ~special) | (infinite & special));
+}
+
+DROP_INLINE vu16 narrow_f16(vf32 v)
+{
+    vu32 bits = (vu32)v, sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+    vu32 is_nan = (vu32)(magnitude > 0x7f800000u);
+    vu32 too_large = (vu32)(magnitude >= 0x47800000u); /* 65536 and more, also NaN */
+    vu32 tiny = (vu32)(magnitude < 0x38800000u);       /* a subnormal half, or zero */
+    /* Adding 0.5 leaves just the bits of a subnormal half, rounded by the hardware. */
+    vu32 subnormal = (vu32)((vf32)magnitude + 0.5f) - 0x3f000000u;
+    vu32 normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+    vu32 nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+    vu32 large = (nan & is_nan) | (0x7c00u & ~is_nan);
+    vu32 small = (subnormal & tiny) | (normal & ~tiny);
+    vu32 half = sign | (large & too_large) | (small & ~too_large);
+    return __builtin_convertvector(half, vu16);
+}
+
+#endif
+#endif

@@ -1,0 +1,57 @@
+#include "isa.h"
+
+#include <string.h>
+
+extern const drop_kernels drop_kernels_baseline;
+#if defined(DROP_X86)
+extern const drop_kernels drop_kernels_avx2, drop_kernels_avx512;
+
+static int has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") &&
+           __builtin_cpu_supports("f16c");
+}
+
+static int has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512ifma");
+}
+#endif
+
+enum { MOST = 3 };
+static const drop_kernels *available[MOST + 1];
+static const char *names[MOST + 1];
+
+static void look(void)
+{
+    int n = 0;
+    if (available[0]) return;
+#if defined(DROP_X86)
+    __builtin_cpu_init();
+    if (has_avx512()) available[n++] = &drop_kernels_avx512;
+    if (has_avx2()) available[n++] = &drop_kernels_avx2;
+#endif
+    available[n++] = &drop_kernels_baseline;
+    for (int i = 0; i < n; i++) {
+        names[i] = available[i]->name;
+        available[i]->prepare();
+    }
+}
+
+const char *const *drop_isa_names(void)
+{
+    look();
+    return names;
+}
+
+const drop_kernels *drop_isa_kernels(const char *name)
+{
+    look();
+    if (!name) return available[0];
+    for (int i = 0; available[i]; i++)
+        if (strcmp(name, available[i]->name) == 0) return available[i];
+    return NULL;
+}

@@ -1,0 +1,13 @@
+/* Which instruction set's kernels run: chosen once, at import. */
+#ifndef DROP_ISA_H
+#define DROP_ISA_H
+
+#include "kernels.h"
+
+/* The names this build and this processor share, best first; NULL ends them. */
+const char *const *drop_isa_names(void);
+
+/* The kernels of a name, or the best for NULL; NULL if the name is not available. */
+const drop_kernels *drop_isa_kernels(const char *name);
+
+#endif

@@ -1,0 +1,22 @@
+/* Compiled once per instruction set, with DROP_ISA as its name (setup.py). */
+#include "apply.h"
+#include "mask_bits.h"
+#include "pcg64.h"
+#include "philox4x32.h"
+#include "philox4x64.h"
+
+#define DROP_JOIN_(a, b) a##b
+#define DROP_JOIN(a, b) DROP_JOIN_(a, b)
+#define DROP_TEXT_(a) #a
+#define DROP_TEXT(a) DROP_TEXT_(a)
+
+const drop_kernels DROP_JOIN(drop_kernels_, DROP_ISA) = {
+    .name = DROP_TEXT(DROP_ISA),
+    .prepare = pcg64_prepare,
+    .philox4x32 = philox4x32_fill,
+    .philox4x64 = philox4x64_fill,
+    .pcg64 = pcg64_fill,
+    .block_bits = block_bits,
+    .apply = {[DROP_F16] = apply_f16, [DROP_BF16] = apply_bf16, [DROP_F32] = apply_f32,
+              [DROP_F64] = apply_f64, [DROP_C64] = apply_c64, [DROP_C128] = apply_c128},
+};

@@ -1,0 +1,38 @@
+/* What one instruction set's build of kernels.c offers to the rest. */
+#ifndef DROP_KERNELS_H
+#define DROP_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastdrop_rng.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "packed masks are written as little-endian words"
+#endif
+
+enum { DROP_BLOCK = 4096, DROP_BLOCK_WORDS = DROP_BLOCK / 64 }; /* elements whose mask is made at once */
+
+typedef enum { DROP_F16, DROP_BF16, DROP_F32, DROP_F64, DROP_C64, DROP_C128, DROP_DTYPES } drop_dtype;
+
+/* The mask function: keep(i) for any element i. */
+typedef struct {
+    fastdrop_fill fill;
+    const void *key;
+    uint64_t draw;      /* position of the first word of this draw */
+    uint64_t threshold; /* keep probability, in units of 2^-40 */
+} drop_mask;
+
+/* y[i] = keep[i] ? x[i] * scale : +0 for n elements; strides in bytes. */
+typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdiff_t y_stride,
+                             size_t n, const uint64_t *keep, double scale, int streaming);
+
+typedef struct {
+    const char *name;      /* of the instruction set */
+    void (*prepare)(void); /* fills tables: call it once, before anything else */
+    fastdrop_fill philox4x32, philox4x64, pcg64;
+    int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
+    drop_apply_run apply[DROP_DTYPES];
+} drop_kernels;
+
+#endif

@@ -1,0 +1,146 @@
+/* OpenMP would be shorter, and was not taken: its runtime hangs a forked child
+ * that enters a parallel region, two copies of it in one process (a wheel's
+ * beside torch's) slow each other down a hundredfold, and its static shares wait for the
+ * slowest thread. docs/design.md has the measurements.
+ */
+#include "pool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define PAUSE() _mm_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ __volatile__("yield")
+#else
+#define PAUSE() ((void)0)
+#endif
+
+enum {
+    MOST_WORKERS = 255,
+    SPINS = 2000, /* some 20-50 us of looking for the next operation before sleeping */
+};
+
+/* Workers enter an operation through one word: whether it is open, how many
+ * more may enter, and how many are inside. The caller closes it and then waits
+ * for those inside only, never for a worker that has not woken up. */
+#define OPEN ((uint32_t)1 << 31)
+#define PLACE ((uint32_t)1 << 16)
+#define PLACES (OPEN - PLACE)
+#define INSIDE (PLACE - 1)
+
+static atomic_uint gate;
+static atomic_int sleepers;
+static atomic_llong next_task;
+static int64_t task_count;
+static drop_task task_function;
+static void *task_context;
+
+static int workers;
+static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER; /* held while an operation runs */
+static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t alarm = PTHREAD_COND_INITIALIZER;
+
+static void run_tasks(void)
+{
+    long long task;
+    while ((task = atomic_fetch_add(&next_task, 1)) < task_count)
+        task_function(task_context, task);
+}
+
+static int may_enter(uint32_t g)
+{
+    return (g & OPEN) && (g & PLACES);
+}
+
+static int enter(void)
+{
+    uint32_t g = atomic_load(&gate);
+    while (may_enter(g))
+        if (atomic_compare_exchange_weak(&gate, &g, g - PLACE + 1)) return 1;
+    return 0;
+}
+
+static void sleep_until_open(void)
+{
+    pthread_mutex_lock(&bed);
+    atomic_fetch_add(&sleepers, 1);
+    while (!may_enter(atomic_load(&gate)))
+        pthread_cond_wait(&alarm, &bed);
+    atomic_fetch_sub(&sleepers, 1);
+    pthread_mutex_unlock(&bed);
+}
+
+static void *work(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        int spins = 0;
+        while (!enter()) {
+            if (++spins < SPINS) {
+                PAUSE();
+                continue;
+            }
+            sleep_until_open();
+            spins = 0;
+        }
+        run_tasks();
+        atomic_fetch_sub(&gate, 1);
+        /* The operation may stay open after its last task is claimed: look away. */
+        while (may_enter(atomic_load(&gate)) && atomic_load(&next_task) >= task_count)
+            PAUSE();
+    }
+    return NULL;
+}
+
+/* A forked child has none of its parent's workers, and locks in any state. */
+static void forget_workers(void)
+{
+    workers = 0;
+    atomic_store(&gate, 0);
+    atomic_store(&sleepers, 0);
+    pthread_mutex_init(&busy, NULL);
+    pthread_mutex_init(&bed, NULL);
+    pthread_cond_init(&alarm, NULL);
+}
+
+static void hire(int wanted)
+{
+    static int fork_handled;
+    if (!fork_handled) fork_handled = pthread_atfork(NULL, NULL, forget_workers) == 0;
+    if (!fork_handled) return;
+    if (wanted > MOST_WORKERS) wanted = MOST_WORKERS;
+    for (; workers < wanted; workers++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, work, NULL) != 0) return; /* fewer will do */
+        pthread_detach(thread);
+    }
+}
+
+void drop_parallel(int threads, int64_t tasks, drop_task task, void *context)
+{
+    if (threads > tasks) threads = (int)tasks;
+    if (threads <= 1 || pthread_mutex_trylock(&busy) != 0) {
+        for (int64_t i = 0; i < tasks; i++) task(context, i);
+        return;
+    }
+    hire(threads - 1);
+    int helpers = workers < threads - 1 ? workers : threads - 1;
+    task_function = task;
+    task_context = context;
+    task_count = tasks;
+    atomic_store(&next_task, 0);
+    atomic_store(&gate, OPEN | (uint32_t)helpers * PLACE);
+    if (atomic_load(&sleepers) > 0) {
+        pthread_mutex_lock(&bed);
+        pthread_cond_broadcast(&alarm);
+        pthread_mutex_unlock(&bed);
+    }
+    run_tasks();
+    atomic_fetch_and(&gate, INSIDE);
+    while (atomic_load(&gate) & INSIDE)
+        PAUSE();
+    pthread_mutex_unlock(&busy);
+}

@@ -1,0 +1,114 @@
+/* Vectors as wide as the instruction set this file is compiled for.
+ *
+ * GCC's and Clang's vector types take the plain operators; only what operators
+ * cannot say, or what a compiler says badly, is spelled out per target here.
+ */
+#ifndef DROP_VEC_H
+#define DROP_VEC_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#if defined(__AVX512F__)
+#define DROP_VEC 64
+#elif defined(__AVX2__)
+#define DROP_VEC 32
+#else
+#define DROP_VEC 16
+#endif
+
+#define DROP_INLINE static inline __attribute__((always_inline))
+
+enum { DROP_LANES64 = DROP_VEC / 8, DROP_LANES32 = DROP_VEC / 4 };
+
+typedef uint64_t vu64 __attribute__((vector_size(DROP_VEC)));
+typedef uint32_t vu32 __attribute__((vector_size(DROP_VEC)));
+typedef uint16_t vu16 __attribute__((vector_size(DROP_VEC / 2))); /* as many lanes as vu32 */
+typedef float vf32 __attribute__((vector_size(DROP_VEC)));
+typedef double vf64 __attribute__((vector_size(DROP_VEC)));
+
+/* memcpy, not a cast: NumPy buffers may be misaligned by a single byte. */
+#define DROP_LOAD(type, from) (__extension__({ type v_; memcpy(&v_, (from), sizeof v_); v_; }))
+#define DROP_STORE(to, v) (__extension__({ __typeof__(v) v_ = (v); memcpy((to), &v_, sizeof v_); }))
+
+/* Lane lists of the native width: DROP_FIRST64 cuts one from eight numbers. */
+#if DROP_VEC == 64
+#define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b, c, d, e, f, g, h}
+#define DROP_BITS32 {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}
+#elif DROP_VEC == 32
+#define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b, c, d}
+#define DROP_BITS32 {1, 2, 4, 8, 16, 32, 64, 128}
+#else
+#define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b}
+#define DROP_BITS32 {1, 2, 4, 8}
+#endif
+#define DROP_BITS16 DROP_BITS32 /* vu16 has as many lanes */
+
+/* Low 32 bits of each lane of a, times low 32 bits of each lane of b: 64-bit
+ * products. What the high halves hold does not matter, and Philox uses that. */
+DROP_INLINE vu64 mul32(vu64 a, vu64 b)
+{
+#if defined(__AVX512F__)
+    return (vu64)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (vu64)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+    return (vu64)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#elif defined(__aarch64__)
+    return (vu64)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+#else
+    return (a & 0xffffffffu) * (b & 0xffffffffu);
+#endif
+}
+
+/* out[] = a[0], b[0], a[1], b[1], ... */
+DROP_INLINE void store_interleaved(uint64_t *out, vu64 a, vu64 b)
+{
+#if defined(__AVX512F__)
+    const __m512i lo = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    const __m512i hi = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+    _mm512_storeu_si512(out, _mm512_permutex2var_epi64((__m512i)a, lo, (__m512i)b));
+    _mm512_storeu_si512(out + 8, _mm512_permutex2var_epi64((__m512i)a, hi, (__m512i)b));
+#elif defined(__AVX2__)
+    __m256i lo = _mm256_unpacklo_epi64((__m256i)a, (__m256i)b);
+    __m256i hi = _mm256_unpackhi_epi64((__m256i)a, (__m256i)b);
+    _mm256_storeu_si256((__m256i *)out, _mm256_permute2x128_si256(lo, hi, 0x20));
+    _mm256_storeu_si256((__m256i *)out + 1, _mm256_permute2x128_si256(lo, hi, 0x31));
+#else
+    for (int i = 0; i < DROP_LANES64; i++) {
+        out[2 * i] = a[i];
+        out[2 * i + 1] = b[i];
+    }
+#endif
+}
+
+/* Stores a vector past the caches; `to` must be aligned to it. An output that
+ * no cache can hold is written this way without reading its lines first. */
+DROP_INLINE void store_streaming(void *to, vu64 v)
+{
+#if defined(__AVX512F__)
+    _mm512_stream_si512((__m512i *)to, (__m512i)v);
+#elif defined(__AVX2__)
+    _mm256_stream_si256((__m256i *)to, (__m256i)v);
+#elif defined(__SSE2__)
+    _mm_stream_si128((__m128i *)to, (__m128i)v);
+#else
+    DROP_STORE(to, v);
+#endif
+}
+
+/* Makes streamed stores visible to other threads. */
+DROP_INLINE void fence_streaming(void)
+{
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+#endif

@@ -1,0 +1,91 @@
+"""What may come in and go out: dtypes, layouts, and the checks on both.
+
+Every check runs before a random number is spent or an element written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+_NATIVE_NUMS: Final = {np.dtype(n).num: n for n in DTYPES if n != "bfloat16"}
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str | None:
+    """Return which of `DTYPES` a dtype is (in any byte order), or None."""
+    name = _NATIVE_NUMS.get(dtype.num)
+    if name is None and dtype.name == "bfloat16" and dtype.itemsize == 2:
+        return "bfloat16"  # ml_dtypes' type; its number differs from run to run
+    return name
+
+
+def check_array(x: Any, name: str = "x") -> None:
+    """Raise TypeError unless `x` is a plain array of a supported dtype."""
+    if type(x) is not np.ndarray:
+        _check_class(x, name)
+    if x.dtype.num not in _NATIVE_NUMS and dtype_name(x.dtype) is None:
+        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, but got {x.dtype}")
+
+
+def _check_class(x: Any, name: str) -> None:
+    if isinstance(x, np.memmap):
+        return
+    kind = f"{type(x).__module__}.{type(x).__qualname__}"
+    if isinstance(x, np.ndarray):
+        raise TypeError(
+            f"{name} must be a plain numpy.ndarray or numpy.memmap, but got its subclass {kind}; "
+            "np.asarray makes a plain array of it"
+        )
+    raise TypeError(f"{name} must be a numpy.ndarray, but got {kind}")
+
+
+def check_out(out: Any, x: Array, name: str = "out", source: str = "x") -> None:
+    """Raise unless `out` can take a result computed element by element from `x`."""
+    check_array(out, name)
+    if out.shape != x.shape:
+        raise ValueError(f"{name} must have {source}'s shape {x.shape}, but got {out.shape}")
+    if out.dtype != x.dtype:
+        raise TypeError(f"{name} must have {source}'s dtype {x.dtype}, but got {out.dtype}")
+    check_writable(out, name)
+    if out is not x and not _same_memory(out, x) and np.may_share_memory(out, x):
+        if np.shares_memory(out, x):
+            raise ValueError(
+                f"{name} must be {source} itself or not overlap it, but it overlaps in part"
+            )
+
+
+def check_writable(out: Array, name: str) -> None:
+    """Raise ValueError if `out` is read-only or holds one element in several places."""
+    if not out.flags.writeable:
+        raise ValueError(f"{name} must be writable, but got a read-only array")
+    if not out.flags.forc and _overlaps_itself(out):
+        raise ValueError(
+            f"{name} must have memory of its own for each element, but got an array whose elements "
+            f"overlap, as broadcast arrays' do (shape {out.shape}, strides {out.strides})"
+        )
+
+
+def new_output(x: Array) -> Array:
+    """Return a new array of x's shape and dtype, in x's layout as far as it is dense."""
+    return np.empty_like(x, subok=False)
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    return a.ctypes.data == b.ctypes.data and a.strides == b.strides
+
+
+def _overlaps_itself(a: Array) -> bool:
+    """Whether two elements may share a byte: sure to be noticed if they do."""
+    if a.size == 0:
+        return False
+    reach = a.itemsize
+    for stride, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1):
+        if stride < reach:
+            return True
+        reach += stride * (n - 1)
+    return False

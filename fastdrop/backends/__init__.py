@@ -1,0 +1,132 @@
+"""Which backend runs: picked by name, and never silently another one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import Final
+
+import numpy as np
+
+from .. import _cy
+from ..arrays import Array
+from ..mask_format import Rate
+from ..rng import Stream
+from .base import Backend
+
+__all__ = [
+    "Backend",
+    "apply",
+    "available_backends",
+    "current",
+    "get_backend",
+    "set_backend",
+    "use_backend",
+]
+
+NAMES: Final = ("cython", "numba", "reference")  # the first available is the default
+ENVIRONMENT: Final = "FASTDROP_BACKEND"
+
+
+@cache
+def _backend(name: str) -> Backend:
+    if name not in available_backends():
+        raise ValueError(f"backend must be one of {available_backends()} here, but got {name!r}")
+    if name == "cython":
+        from .cython import CythonBackend
+
+        return CythonBackend()
+    if name == "numba":
+        from .numba import NumbaBackend
+
+        return NumbaBackend()
+    from .reference import ReferenceBackend
+
+    return ReferenceBackend()
+
+
+def available_backends() -> list[str]:
+    """Return the backends that can run here, best first.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> "reference" in fastdrop.available_backends()
+    True
+    """
+    has = {
+        "cython": _cy.core is not None,
+        "numba": importlib.util.find_spec("numba") is not None,
+        "reference": True,
+    }
+    return [name for name in NAMES if has[name]]
+
+
+_default: Backend | None = None
+_override: ContextVar[Backend | None] = ContextVar("fastdrop_backend", default=None)
+
+
+def current() -> Backend:
+    """Return the backend that runs the next operation in this context."""
+    return _override.get() or _default or _first()
+
+
+def _first() -> Backend:
+    """Load the default at first use: import fastdrop must not wait for numba."""
+    global _default
+    _default = _backend(os.environ.get(ENVIRONMENT) or available_backends()[0])
+    return _default
+
+
+def set_backend(name: str) -> None:
+    """Choose the backend for the whole process.
+
+    Parameters
+    ----------
+    name : {"cython", "numba", "reference"}
+        The environment variable FASTDROP_BACKEND sets it from the start.
+
+    Raises
+    ------
+    ValueError
+        If that backend cannot run here.
+    """
+    global _default
+    _default = _backend(name)
+
+
+def get_backend() -> str:
+    """Return the name of the backend that runs the next operation.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> with fastdrop.use_backend("reference"):
+    ...     fastdrop.get_backend()
+    'reference'
+    """
+    return current().name
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Use a backend inside a ``with`` block, in this thread or task only."""
+    token = _override.set(_backend(name))
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+def apply(stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array) -> None:
+    """Run the current backend's `apply`; foreign byte orders go through a native copy."""
+    if x.dtype.isnative:
+        current().apply(stream, draw, rate, first, x, out)
+        return
+    native = x.astype(x.dtype.newbyteorder("="), subok=False)
+    current().apply(stream, draw, rate, first, native, native)
+    np.copyto(out, native, casting="equiv")

@@ -1,0 +1,91 @@
+"""The C kernels, called through Cython without the GIL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._cy import _core
+from ..arrays import Array
+from ..mask_format import BLOCK, Rate
+from ..rng import Stream
+from ..rng.base import check_status, fill_address
+from ..threads import get_num_threads
+from .base import Backend
+
+
+class CythonBackend(Backend):
+    """C kernels for the best instruction set here, on a pool of threads."""
+
+    name = "cython"
+
+    def bits(
+        self, stream: Stream, draw: int, rate: Rate, first: int, n: int, out: NDArray[np.uint8]
+    ) -> None:
+        key = stream.open()
+        fill = fill_address(stream.algorithm)
+        if not stream.sequential:
+            status = _core.bits(
+                fill, key.ctypes.data, draw, rate.threshold, first, n, out, get_num_threads()
+            )
+        else:
+            # A block is made once or, by a generator that cannot go back, not at all:
+            # start with a whole one.
+            lead = first % BLOCK
+            whole = np.empty(-(-(n + lead) // 8), np.uint8)
+            status = _core.bits(
+                fill, key.ctypes.data, draw, rate.threshold, first - lead, n + lead, whole, 1
+            )
+            kept = np.unpackbits(whole, count=n + lead, bitorder="little")[lead:]
+            out[...] = np.packbits(kept, bitorder="little")
+        if status:
+            _raise(status, stream)
+
+    def apply(
+        self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
+    ) -> None:
+        if stream.sequential:
+            self._apply_in_order(stream, draw, rate, first, x, out)
+            return
+        status = _core.apply(
+            fill_address(stream.algorithm),
+            stream.key_address,
+            draw,
+            rate.threshold,
+            rate.scale,
+            first,
+            x,
+            out,
+            get_num_threads(),
+        )
+        if status:
+            _raise(status, stream)
+
+    def _apply_in_order(
+        self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
+    ) -> None:
+        # Other layouts than C order are walked in memory's order, and a sequential
+        # generator cannot go back: a copy in C order can.
+        c = np.array(x, order="C")
+        key = stream.open()
+        fill = fill_address(stream.algorithm)
+        status = _core.apply(
+            fill, key.ctypes.data, draw, rate.threshold, rate.scale, first, c, c, 1
+        )
+        if status:
+            _raise(status, stream)
+        np.copyto(out, c)
+
+    def info(self) -> dict[str, Any]:
+        return {
+            "instruction set": _core.isa(),
+            "available instruction sets": _core.available_isas(),
+        }
+
+
+def _raise(status: int, stream: Stream) -> None:
+    if status == _core.NO_MEMORY:
+        raise MemoryError("no memory for the mask bits of a transposed array")
+    check_status(status, stream.algorithm.name)

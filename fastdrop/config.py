@@ -1,0 +1,39 @@
+"""show_config: what really runs here."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+from . import backends, rng
+from ._version import __version__
+from .mask_format import FORMAT
+from .threads import get_num_threads
+
+
+def config() -> dict[str, Any]:
+    """Return version, backend, instruction set, threads and RNGs as a dictionary."""
+    available = backends.available_backends()
+    return {
+        "fastdrop": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "mask format": FORMAT,
+        "backend": backends.get_backend(),
+        **backends.current().info(),
+        "available backends": available,
+        "compiled extension": "yes" if "cython" in available else "no: built without a C compiler",
+        "threads": get_num_threads(),
+        "default rng": rng.default_rng().name,
+        "rngs": rng.available_rngs(),
+    }
+
+
+def show_config() -> None:
+    """Print version, backend, instruction set, threads and RNGs: what really runs."""
+    for key, value in config().items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        print(f"{key + ':':<20} {text}")

@@ -1,0 +1,96 @@
+"""Mask format 1: how a drop probability becomes planes of random bits.
+
+docs/mask-format.md is the specification; this is the arithmetic that every
+backend shares. A change of anything here is a breaking change.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+
+FORMAT: Final = 1
+BLOCK: Final = 4096  # elements that share a range of the stream
+STRIP: Final = 512  # elements whose bit planes lie side by side
+PLANES: Final = 8  # bits that every element gets at most
+REFINE_WORDS: Final = 128  # words a block keeps for elements that 8 bits leave undecided
+PRECISION: Final = 40  # bits of the threshold
+ONE: Final = 1 << PRECISION
+
+
+class Rate:
+    """A drop probability and what format 1 derives from it.
+
+    Attributes
+    ----------
+    p : float
+        Drop probability, 0 <= p <= 1.
+    threshold : int
+        Keep probability in units of 2**-40, rounded to nearest.
+    scale : float
+        1 / (1 - p), or 0 for p = 1, which keeps nothing to scale.
+    significant : int
+        Bits of the threshold that have to be drawn for: 0 to 40.
+    block_words : int
+        64-bit words of the stream that a block of 4096 elements reserves.
+    """
+
+    __slots__ = ("block_words", "p", "scale", "significant", "threshold")
+
+    def __init__(self, p: float) -> None:
+        self.p = p
+        # p * 2**40 is exact, so the threshold is within half a unit of 1 - p
+        # however small p is; 1 - p itself would already have been rounded.
+        self.threshold = ONE - round(math.ldexp(p, PRECISION))
+        self.scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
+        certain = self.threshold in (0, ONE)
+        self.significant = 0 if certain else PRECISION - _trailing_zeros(self.threshold)
+        self.block_words = BLOCK // 64 * min(self.significant, PLANES)
+        if self.significant > PLANES:
+            self.block_words += REFINE_WORDS
+
+    def words(self, size: int) -> int:
+        """Words of the stream that a mask of `size` elements reserves."""
+        return -(-size // BLOCK) * self.block_words
+
+
+def rate(p: Any) -> Rate:
+    """Return the `Rate` of a drop probability, checked.
+
+    Raises
+    ------
+    TypeError
+        If `p` is no real number.
+    ValueError
+        If `p` is NaN or outside [0, 1], in PyTorch's words.
+    """
+    if type(p) is not float:
+        p = _as_float(p)
+    return _rate(p)
+
+
+def _as_float(p: Any) -> float:
+    is_scalar = isinstance(p, numbers.Real) or (
+        isinstance(p, np.ndarray | np.generic) and np.ndim(p) == 0 and p.dtype.kind in "biufV"
+    )
+    if not is_scalar:
+        raise TypeError(
+            f"dropout probability has to be a real number between 0 and 1, but got {p!r} "
+            f"({type(p).__name__})"
+        )
+    return float(p)
+
+
+@lru_cache(maxsize=1024)
+def _rate(p: float) -> Rate:
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    return Rate(p)
+
+
+def _trailing_zeros(n: int) -> int:
+    return (n & -n).bit_length() - 1

@@ -1,0 +1,180 @@
+"""The generators' seam: the register, the default generator, and what `rng=` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.random import BitGenerator, Generator, SeedSequence
+
+from .base import RNG, Seed, Stream
+from .capsule import make_capsule
+from .numpy_adapter import NumpyRNG
+from .pcg64 import PCG64
+from .philox import Philox
+from .philox4x32 import Philox4x32
+
+__all__ = [
+    "PCG64",
+    "RNG",
+    "AnyRNG",
+    "NumpyRNG",
+    "Philox",
+    "Philox4x32",
+    "RNGLike",
+    "Stream",
+    "as_rng",
+    "available_rngs",
+    "default_rng",
+    "make_capsule",
+    "manual_seed",
+    "register_rng",
+]
+
+AnyRNG = RNG | NumpyRNG
+RNGLike = AnyRNG | Generator | BitGenerator | SeedSequence | int | np.integer[Any] | str | None
+
+_registry: dict[str, Callable[[Seed], AnyRNG]] = {}
+
+
+def register_rng(name: str, cls: type[RNG] | type[BitGenerator]) -> None:
+    """Make a generator available as ``rng=name``.
+
+    Parameters
+    ----------
+    name : str
+        What users type. Registering a name again for the same class does nothing.
+    cls : subclass of fastdrop.RNG or of numpy.random.BitGenerator
+        See `RNG` for what a subclass provides.
+
+    Raises
+    ------
+    TypeError
+        If `cls` is no such class, or its capsule is no fastdrop capsule.
+    ValueError
+        If the name is taken, the capsule's version or size is wrong, or `fill`
+        is not a pure function of the position.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.register_rng("sfc64", np.random.SFC64)
+    >>> fastdrop.dropout(np.ones(4), rng="sfc64").shape
+    (4,)
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name must be a non-empty string, but got {name!r}")
+    if not isinstance(cls, type) or not issubclass(cls, RNG | BitGenerator):
+        raise TypeError(
+            "cls must be a subclass of fastdrop.RNG or numpy.random.BitGenerator, "
+            f"but got {cls!r}"
+        )
+    make = _checked_rng(name, cls) if issubclass(cls, RNG) else _checked_bit_generator(cls)
+    if name in _registry:
+        if getattr(_registry[name], "registered", _registry[name]) is cls:
+            return
+        raise ValueError(f"name must be a new one, but {name!r} is registered already")
+    _registry[name] = make
+
+
+def _checked_rng(name: str, cls: type[RNG]) -> type[RNG]:
+    own = getattr(cls, "name", name)
+    if own != name:
+        raise ValueError(f"name must be {cls.__qualname__}.name, {own!r}, but got {name!r}")
+    if cls.capsule is not None:
+        cls.opened()
+    cls.name = name
+    stream = Stream(cls, cls.seed_key(SeedSequence(0)))
+    whole = stream.words(0, 64)
+    pieces = [stream.words(a, b - a) for a, b in ((37, 64), (0, 5), (5, 37))]
+    if not np.array_equal(whole, np.concatenate([pieces[1], pieces[2], pieces[0]])):
+        raise ValueError(
+            f"fill must be a pure function of key and position, but {cls.__qualname__}'s words "
+            "0 to 63 differ when they are asked for in pieces"
+        )
+    return cls
+
+
+def _checked_bit_generator(cls: type[BitGenerator]) -> Callable[[Seed], NumpyRNG]:
+    def make(seed: Seed = None) -> NumpyRNG:
+        return NumpyRNG(cls(seed))
+
+    make(0)
+    make.registered = cls  # type: ignore[attr-defined]
+    return make
+
+
+def available_rngs() -> list[str]:
+    """Return the registered names, sorted.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> set(fastdrop.available_rngs()) >= {"pcg64", "philox", "philox4x32"}
+    True
+    """
+    return sorted(_registry)
+
+
+for _cls in (Philox4x32, Philox, PCG64):
+    register_rng(_cls.name, _cls)
+
+_default = Philox4x32()
+
+
+def default_rng() -> RNG:
+    """Return the generator that ``rng=None`` stands for."""
+    return _default
+
+
+def manual_seed(seed: Seed) -> RNG:
+    """Seed the default generator, as `torch.manual_seed` does torch's.
+
+    Parameters
+    ----------
+    seed : int, sequence of int, numpy.random.SeedSequence, or None
+
+    Returns
+    -------
+    RNG
+        The default generator.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x = np.ones(8, np.float32)
+    >>> _ = fastdrop.manual_seed(1); a = fastdrop.dropout(x)
+    >>> _ = fastdrop.manual_seed(1); b = fastdrop.dropout(x)
+    >>> bool((a == b).all())
+    True
+    """
+    _default.reseed(seed)
+    return _default
+
+
+def as_rng(rng: Any) -> AnyRNG:
+    """Return the generator that an `rng` argument means.
+
+    None is the default generator. A fastdrop RNG, a NumPy Generator or a
+    BitGenerator is used itself. An int or a SeedSequence seeds a new Philox4x32,
+    a registered name makes a new one of that kind with fresh entropy.
+    """
+    if rng is None:
+        return _default
+    if isinstance(rng, RNG | NumpyRNG):
+        return rng
+    if isinstance(rng, Generator | BitGenerator):
+        return NumpyRNG(rng)
+    if isinstance(rng, str):
+        if rng not in _registry:
+            raise ValueError(f"rng must be one of {available_rngs()}, but got {rng!r}")
+        return _registry[rng](None)
+    if isinstance(rng, SeedSequence) or (
+        isinstance(rng, int | np.integer) and not isinstance(rng, bool)
+    ):
+        return Philox4x32(rng)
+    raise TypeError(
+        "rng must be None, an int, a SeedSequence, a NumPy BitGenerator or Generator, a fastdrop "
+        f"RNG or one of the names {available_rngs()}, but got {rng!r} ({type(rng).__name__})"
+    )

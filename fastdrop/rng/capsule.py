@@ -1,0 +1,101 @@
+"""The C side of the RNG seam from Python: making and opening capsules.
+
+The layout is `fastdrop_rng` in `_cy/fastdrop_rng.h`; ctypes reads and writes it,
+so that capsules work where the compiled extension could not be built.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Final, NamedTuple
+
+ABI_VERSION: Final = 1
+CAPSULE_NAME: Final = b"fastdrop.rng"
+
+FILL = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p
+)
+
+
+class _Struct(ctypes.Structure):
+    _fields_ = (
+        ("abi_version", ctypes.c_uint32),
+        ("struct_size", ctypes.c_uint32),
+        ("key_words", ctypes.c_uint64),
+        ("fill", ctypes.c_void_p),
+    )
+
+
+class Fill(NamedTuple):
+    """An opened capsule: the address of `fill`, and the 64-bit words in a key."""
+
+    address: int
+    key_words: int
+
+
+_api = ctypes.pythonapi
+_new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+    ("PyCapsule_New", _api)
+)
+_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_IsValid", _api)
+)
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", _api)
+)
+
+# A capsule points at its struct and its name and owns neither: both live on here.
+_kept: list[Any] = []
+
+
+def make_capsule(address: int, key_words: int) -> object:
+    """Wrap the address of a compiled `fill` function in a capsule.
+
+    Parameters
+    ----------
+    address : int
+        Address of a C function of type `fastdrop_fill`, such as a Numba
+        `cfunc`'s ``.address``. The caller keeps the function alive.
+    key_words : int
+        64-bit words that a key of this RNG has, at least 1.
+
+    Returns
+    -------
+    PyCapsule
+        For the `capsule` attribute of an `RNG` subclass.
+    """
+    if address == 0:
+        raise ValueError("address must be that of a function, but got NULL")
+    struct = _Struct(ABI_VERSION, ctypes.sizeof(_Struct), key_words, address)
+    _kept.append(struct)
+    capsule: object = _new(ctypes.addressof(struct), CAPSULE_NAME, None)
+    return capsule
+
+
+def open_capsule(capsule: object) -> Fill:
+    """Check a capsule and return what is in it.
+
+    Raises
+    ------
+    TypeError
+        If `capsule` is no PyCapsule named "fastdrop.rng".
+    ValueError
+        If its version or size is not this build's, or a field is NULL or 0.
+    """
+    if type(capsule).__name__ != "PyCapsule" or not _is_valid(capsule, CAPSULE_NAME):
+        raise TypeError(
+            f"capsule must be a PyCapsule named {CAPSULE_NAME.decode()!r}, but got {capsule!r}"
+        )
+    struct = _Struct.from_address(_pointer(capsule, CAPSULE_NAME))
+    if struct.abi_version != ABI_VERSION:
+        raise ValueError(f"capsule must have abi_version {ABI_VERSION}, but got {struct.abi_version}")
+    if struct.struct_size < ctypes.sizeof(_Struct):
+        raise ValueError(
+            f"capsule must have struct_size {ctypes.sizeof(_Struct)} or more, "
+            f"but got {struct.struct_size}"
+        )
+    if not struct.fill:
+        raise ValueError("capsule must have a fill function, but got NULL")
+    if struct.key_words < 1:
+        raise ValueError("capsule must have key_words of 1 or more, but got 0")
+    return Fill(struct.fill, struct.key_words)

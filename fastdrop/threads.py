@@ -1,0 +1,84 @@
+"""How many threads an operation may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+_set: int | None = None
+_default: int | None = None
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads an operation may use, in the whole process.
+
+    Parameters
+    ----------
+    n : int
+        1 or more. The result does not depend on it.
+
+    Raises
+    ------
+    TypeError
+        If `n` is no int.
+    ValueError
+        If `n` is below 1.
+    """
+    global _set
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"n must be an int of 1 or more, but got {n!r} ({type(n).__name__})")
+    if n < 1:
+        raise ValueError(f"n must be 1 or more, but got {n}")
+    _set = n.__index__()
+
+
+def get_num_threads() -> int:
+    """Return how many threads an operation may use.
+
+    By default the first number in OMP_NUM_THREADS, or else the processors that
+    this process may run on, as its CPU affinity and its cgroup's quota say.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> fastdrop.get_num_threads() >= 1
+    True
+    """
+    global _default
+    if _set is not None:
+        return _set
+    if _default is None:
+        _default = _from_environment() or _usable_processors()
+    return _default
+
+
+def _from_environment() -> int | None:
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) > 0 else None
+
+
+def _usable_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return max(1, min(processors, _cgroup_quota() or processors))
+
+
+def _cgroup_quota() -> int | None:
+    """Return the processors that the control group's quota is worth, rounded up."""
+    for root, quota_file, period_file in (
+        ("/sys/fs/cgroup", "cpu.max", None),
+        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
+    ):
+        try:
+            words = Path(root, quota_file).read_text().split()
+            if period_file is not None:
+                words += Path(root, period_file).read_text().split()
+            quota, period = int(words[0]), int(words[1])
+        except (OSError, ValueError, IndexError):
+            continue  # no such file, or "max": no quota here
+        if quota > 0 and period > 0:
+            return math.ceil(quota / period)
+    return None
