@@ -10,6 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ._cy import core
+
 Array = NDArray[Any]
 
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -22,6 +24,41 @@ def dtype_name(dtype: np.dtype[Any]) -> str | None:
     if name is None and dtype.name == "bfloat16" and dtype.itemsize == 2:
         return "bfloat16"  # ml_dtypes' type; its number differs from run to run
     return name
+
+
+def prepare(x: Any, inplace: bool = False, out: Any = None) -> Array:
+    """Check the arrays of an operation and return the one it writes to.
+
+    That is `out`, or `x` with `inplace`, or a new array of x's shape and dtype,
+    in x's layout as far as it is dense.
+    """
+    y: Array | None = None if core is None else core.prepare(x, inplace, out)
+    return _prepare(x, inplace, out) if y is None else y
+
+
+def _prepare(x: Any, inplace: bool, out: Any) -> Array:
+    check_array(x)
+    if inplace:
+        if out is not None and out is not x:
+            raise ValueError("inplace=True writes into x: out must be None or x itself")
+        check_writable(x, "x, with inplace=True,")
+        return x  # type: ignore[no-any-return]
+    if out is None:
+        return np.empty_like(x, subok=False)
+    check_out(out, x)
+    return out  # type: ignore[no-any-return]
+
+
+def identity(x: Any, inplace: bool = False, out: Any = None) -> Array:
+    """Return x itself, checked, or `out` after copying x to it."""
+    if out is None:
+        if core is None or not core.is_plain(x):
+            check_array(x)
+        return x  # type: ignore[no-any-return]
+    y = _prepare(x, inplace, out)
+    if y is not x:
+        np.copyto(y, x)
+    return y
 
 
 def check_array(x: Any, name: str = "x") -> None:
@@ -68,11 +105,6 @@ def check_writable(out: Array, name: str) -> None:
             f"{name} must have memory of its own for each element, but got an array whose elements "
             f"overlap, as broadcast arrays' do (shape {out.shape}, strides {out.strides})"
         )
-
-
-def new_output(x: Array) -> Array:
-    """Return a new array of x's shape and dtype, in x's layout as far as it is dense."""
-    return np.empty_like(x, subok=False)
 
 
 def _same_memory(a: Array, b: Array) -> bool:

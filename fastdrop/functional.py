@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-import numpy as np
-
 from . import backends
-from .arrays import Array, check_array, check_out, check_writable, new_output
+from .arrays import Array, identity, prepare
 from .mask import Mask
-from .mask_format import Rate, rate
-from .rng import AnyRNG, RNGLike, as_rng
+from .mask_format import rate
+from .rng import RNGLike, as_rng
 
 
 @overload
@@ -102,45 +100,11 @@ def dropout(
     ((2, 4), [0.0, 2.0])
     """
     checked = rate(p)
-    y = prepare(x, inplace, out)
     if not training or checked.p == 0.0:
-        checked = rate(0.0)
-    mask = draw(as_rng(rng), checked, x.shape)
-    if checked.p == 0.0:
-        y = identity(x, out)
+        y, checked = identity(x, inplace, out), rate(0.0)
+        stream, draw = as_rng(rng).reserve(0)
     else:
-        y = new_output(x) if y is None else y
-        backends.apply(mask._stream, mask._draw, checked, 0, x, y)
-    return (y, mask) if return_mask else y
-
-
-def prepare(x: Array, inplace: bool, out: Array | None) -> Array | None:
-    """Check the arrays of an operation; return where it writes, None for a new array."""
-    check_array(x)
-    if out is not None:
-        if inplace and out is not x:
-            raise ValueError("inplace=True writes into x: out must be None or x itself")
-        check_out(out, x)
-        return out
-    if inplace:
-        check_writable(x, "x, with inplace=True,")
-        return x
-    return None
-
-
-def identity(x: Array, out: Array | None) -> Array:
-    """Return x itself, or `out` after copying x to it."""
-    if out is None or out is x:
-        return x
-    np.copyto(out, x)
-    return out
-
-
-def draw(rng: AnyRNG, checked: Rate, shape: tuple[int, ...], size: int | None = None) -> Mask:
-    """Reserve the stream's next range for a mask of this shape."""
-    if size is None:
-        size = 1
-        for n in shape:
-            size *= n
-    stream, position = rng.reserve(checked.words(size))
-    return Mask(stream, position, checked, shape)
+        y = prepare(x, inplace, out)
+        stream, draw = as_rng(rng).reserve(checked.words(x.size))
+        backends.apply(stream, draw, checked, 0, x, y)
+    return (y, Mask(stream, draw, checked, x.shape)) if return_mask else y

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, Self
 
 from . import backends
-from .arrays import Array, new_output
-from .functional import draw, identity, prepare
+from .arrays import Array, identity, prepare
 from .mask import Mask
-from .mask_format import FORMAT, rate
-from .rng import AnyRNG, RNGLike, as_rng
+from .mask_format import FORMAT, Rate, rate
+from .rng import AnyRNG, RNGLike, Stream, as_rng, default_rng
 
 
 class Dropout:
@@ -61,7 +60,7 @@ class Dropout:
         self.inplace = bool(inplace)
         self.training = True
         self._rng: AnyRNG | None = None if rng is None else as_rng(rng)
-        self._newest: Mask | None = None
+        self._newest: tuple[Stream, int, Rate, tuple[int, ...]] | None = None
         self._called = False
 
     @property
@@ -76,12 +75,12 @@ class Dropout:
     @property
     def rng(self) -> AnyRNG:
         """The generator that masks are drawn from."""
-        return as_rng(None) if self._rng is None else self._rng
+        return self._rng or default_rng()
 
     @property
     def mask(self) -> Mask | None:
         """The newest forward's mask."""
-        return self._newest
+        return None if self._newest is None else Mask(*self._newest)
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training mode, or to eval mode with ``mode=False``; return self."""
@@ -107,15 +106,16 @@ class Dropout:
         ndarray
             `out`, or `x` if `inplace`, or a new array in x's layout.
         """
-        y = prepare(x, self.inplace, out)
-        self._called = True
-        if not self.training or self._rate.p == 0.0:
+        rate = self._rate
+        if not self.training or rate.p == 0.0:
             self._newest = None
-            return identity(x, out)
-        mask = draw(self.rng, self._rate, x.shape, x.size)
-        y = new_output(x) if y is None else y
-        backends.apply(mask._stream, mask._draw, self._rate, 0, x, y)
-        self._newest = mask
+            self._called = True
+            return identity(x, self.inplace, out)
+        y = prepare(x, self.inplace, out)
+        stream, draw = (self._rng or default_rng()).reserve(rate.words(x.size))
+        backends.apply(stream, draw, rate, 0, x, y)
+        self._newest = stream, draw, rate, x.shape
+        self._called = True
         return y
 
     forward = __call__
@@ -136,9 +136,8 @@ class Dropout:
         if not self._called:
             raise RuntimeError("backward needs a forward before it, but there was none")
         if self._newest is not None:
-            return self._newest.apply(grad, out)
-        prepare(grad, False, out)
-        return identity(grad, out)
+            return Mask(*self._newest).apply(grad, out)
+        return identity(grad, False, out)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what an exact resume needs: p, mode, and the generator's state."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import backends
-from .arrays import Array, check_array, check_out, new_output
+from .arrays import Array, prepare
 from .mask_format import Rate
 from .rng import Stream
 
@@ -87,15 +87,11 @@ class Mask:
         ndarray
             `out`, or a new array in x's memory layout.
         """
-        check_array(x)
+        y = prepare(x, False, out)
         if x.shape != self.shape:
             raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
-        if out is None:
-            out = new_output(x)
-        else:
-            check_out(out, x)
-        backends.apply(self._stream, self._draw, self._rate, self._first, x, out)
-        return out
+        backends.apply(self._stream, self._draw, self._rate, self._first, x, y)
+        return y
 
     def to_packed(self) -> NDArray[np.uint8]:
         """Return the keep bits, eight to a byte: uint8, shape (ceil(size / 8),).

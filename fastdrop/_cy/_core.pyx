@@ -51,14 +51,26 @@ cdef extern from "walk.h":
         Py_ssize_t *x_stride
         Py_ssize_t *y_stride
 
-    int drop_apply(const drop_kernels *, const drop_mask *, uint64_t, const drop_arrays *,
+    int drop_apply(const drop_kernels *, const drop_mask *, uint64_t, drop_arrays *,
                    drop_dtype, double, int) nogil
     int drop_bits(const drop_kernels *, const drop_mask *, uint64_t, uint64_t, uint8_t *,
                   int) nogil
 
 
+cdef extern from "<stdatomic.h>" nogil:
+    ctypedef unsigned long long atomic_ullong
+    void atomic_store(atomic_ullong *, unsigned long long)
+    unsigned long long atomic_load(atomic_ullong *)
+    bint atomic_compare_exchange_weak(atomic_ullong *, unsigned long long *, unsigned long long)
+
+
 cdef extern from "sequential.h":
     int drop_sequential_fill(const void *, uint64_t, uint64_t, uint64_t *) noexcept nogil
+
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(cnp.ndarray, cnp.NPY_ORDER, cnp.PyArray_Descr *, int)
+    int PyArray_ISNOTSWAPPED(cnp.ndarray)
 
 
 cdef const drop_kernels *kernels = drop_isa_kernels(NULL)
@@ -116,6 +128,58 @@ cdef inline drop_dtype dtype_code(int type_num) noexcept:
     if type_num == cnp.NPY_COMPLEX128:
         return DROP_C128
     return DROP_BF16  # ml_dtypes' number differs from run to run; callers let in no other
+
+
+cdef inline bint is_plain_array(object x) noexcept:
+    """Whether x is an array that needs no further check: NumPy's own class, dtype, byte order."""
+    cdef int num
+    if not cnp.PyArray_CheckExact(x):
+        return False
+    num = cnp.PyArray_TYPE(<cnp.ndarray>x)
+    return (num == cnp.NPY_FLOAT32 or num == cnp.NPY_FLOAT64 or num == cnp.NPY_FLOAT16
+            or num == cnp.NPY_COMPLEX64 or num == cnp.NPY_COMPLEX128) and (
+                PyArray_ISNOTSWAPPED(<cnp.ndarray>x))
+
+
+cdef inline bint is_apart(cnp.ndarray x, cnp.ndarray y) noexcept:
+    """Whether y is a writable C-contiguous twin of the C-contiguous x, in memory of its own."""
+    cdef int i, flags = cnp.NPY_ARRAY_C_CONTIGUOUS
+    cdef uintptr_t a = <uintptr_t>cnp.PyArray_DATA(x), b = <uintptr_t>cnp.PyArray_DATA(y)
+    cdef uintptr_t nbytes = <uintptr_t>cnp.PyArray_NBYTES(x)
+    if not (cnp.PyArray_CHKFLAGS(x, flags)
+            and cnp.PyArray_CHKFLAGS(y, flags | cnp.NPY_ARRAY_WRITEABLE)):
+        return False
+    if (cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(y) or cnp.PyArray_NDIM(x) != cnp.PyArray_NDIM(y)
+            or not (a + nbytes <= b or b + nbytes <= a)):
+        return False
+    for i in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_DIM(x, i) != cnp.PyArray_DIM(y, i):
+            return False
+    return True
+
+
+def is_plain(x):
+    """Return whether `x` is an array of NumPy's own class, a supported dtype, native."""
+    return is_plain_array(x)
+
+
+def prepare(x, bint inplace, out):
+    """Return the array to write to in the common cases, None where arrays.py has to look."""
+    cdef cnp.ndarray a
+    if not is_plain_array(x):
+        return None
+    a = <cnp.ndarray>x
+    if out is None:
+        if not inplace:
+            return PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, NULL, 0)
+        out = x
+    if out is x:
+        if cnp.PyArray_CHKFLAGS(a, cnp.NPY_ARRAY_WRITEABLE) and (
+                cnp.PyArray_CHKFLAGS(a, cnp.NPY_ARRAY_C_CONTIGUOUS)):
+            return x
+    elif not inplace and is_plain_array(out) and is_apart(a, <cnp.ndarray>out):
+        return out
+    return None
 
 
 cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold) noexcept:
@@ -183,3 +247,30 @@ def bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint6
 
 
 NO_MEMORY = DROP_NO_MEMORY
+
+
+cdef class Counter:
+    """Words of a stream that have been given out (see rng/counter.py)."""
+
+    cdef atomic_ullong taken
+    cdef readonly uint64_t limit
+
+    def __init__(self, uint64_t taken, uint64_t limit):
+        atomic_store(&self.taken, taken)
+        self.limit = limit
+
+    @property
+    def position(self):
+        return atomic_load(&self.taken)
+
+    def take(self, uint64_t words):
+        """Return the position of the next `words` words, which no other call gets."""
+        cdef unsigned long long now = atomic_load(&self.taken)
+        while True:
+            if words > self.limit - now:
+                raise RuntimeError(
+                    f"the stream has {self.limit - now} words left, but {words} are needed: "
+                    "seed it anew"
+                )
+            if atomic_compare_exchange_weak(&self.taken, &now, now + words):
+                return now

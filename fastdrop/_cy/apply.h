@@ -45,13 +45,13 @@ DROP_INLINE vu64 select128(vu64 v, uint64_t bits)
 #endif
 }
 
-DROP_INLINE vu16 select16(vu16 v, uint64_t bits)
+DROP_INLINE vu64 select16(vu64 v, uint64_t bits)
 {
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-    return (vu16)_mm256_maskz_mov_epi16((__mmask16)bits, (__m256i)v);
+#if defined(__AVX512BW__)
+    return (vu64)_mm512_maskz_mov_epi16((__mmask32)bits, (__m512i)v);
 #else
     const vu16 lane = DROP_BITS16;
-    return v & (vu16)(((uint16_t)bits & lane) == lane);
+    return v & (vu64)(((uint16_t)bits & lane) == lane);
 #endif
 }
 
@@ -77,20 +77,25 @@ DROP_INLINE vu64 step_c128(const char *x, uint64_t bits, double scale)
     return select128((vu64)(DROP_LOAD(vf64, x) * scale), bits);
 }
 
-typedef struct { vu16 half[2]; } halves;
+DROP_INLINE vu64 step_f16(const char *x, uint64_t bits, float scale)
+{
+    vh16 low = DROP_LOAD(vh16, x), high = DROP_LOAD(vh16, x + DROP_VEC / 2);
+    low = narrow_f16(widen_f16(low) * scale);
+    high = narrow_f16(widen_f16(high) * scale);
+    return select16(join16(low, high), bits);
+}
 
-#define DROP_STEP_HALF(name, widen, narrow)                                              \
-    DROP_INLINE vu64 step_##name(const char *x, uint64_t bits, float scale)              \
-    {                                                                                    \
-        halves v = DROP_LOAD(halves, x);                                                 \
-        vu64 joined;                                                                     \
-        v.half[0] = select16(narrow(widen(v.half[0]) * scale), bits);                    \
-        v.half[1] = select16(narrow(widen(v.half[1]) * scale), bits >> DROP_LANES32);    \
-        memcpy(&joined, &v, sizeof joined);                                              \
-        return joined;                                                                   \
-    }
-DROP_STEP_HALF(f16, widen_f16, narrow_f16)
-DROP_STEP_HALF(bf16, widen_bf16, narrow_bf16)
+/* A bfloat16 is the upper half of a float32: odd elements are in place already,
+ * and even ones a shift away. */
+DROP_INLINE vu64 step_bf16(const char *x, uint64_t bits, float scale)
+{
+    vu32 pairs = DROP_LOAD(vu32, x);
+    vu32 even = round_bf16((vf32)(pairs << 16) * scale);
+    vu32 odd = round_bf16((vf32)(pairs & 0xffff0000u) * scale);
+    return select16((vu64)((even >> 16) | (odd & 0xffff0000u)), bits);
+}
+
+enum { DROP_PART = 512 };
 
 /* Shifts a run's bits so that they start `by` (1 to 63) bits later. */
 DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t *out)
@@ -112,15 +117,18 @@ DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t
             else DROP_STORE(y + i * DROP_VEC, v);                                                  \
         }                                                                                          \
     }                                                                                              \
-    /* Up to 64 elements at any distance. */                                                       \
+    /* Up to DROP_PART elements at any distance, through contiguous buffers. Long                  \
+     * ones: a vector load right behind the scalar stores it covers would stall. */                \
     static void part_##name(const char *x, ptrdiff_t xs, char *y, ptrdiff_t ys, size_t n,          \
-                            uint64_t bits, SCALE scale)                                            \
+                            const uint64_t *keep, SCALE scale)                                     \
     {                                                                                              \
-        char in[64 * SIZE], out[64 * SIZE];                                                        \
-        memset(in, 0, sizeof in);                                                                  \
+        char in[DROP_PART * SIZE], out[DROP_PART * SIZE];                                          \
+        const size_t words = (n + 63) / 64;                                                        \
+        if (n % 64) memset(in + (words - 1) * 64 * SIZE, 0, 64 * SIZE);                            \
         if (xs == SIZE) memcpy(in, x, n * SIZE);                                                   \
         else for (size_t i = 0; i < n; i++) memcpy(in + i * SIZE, x + (ptrdiff_t)i * xs, SIZE);    \
-        word_##name(in, out, bits, scale, 0);                                                      \
+        for (size_t w = 0; w < words; w++)                                                         \
+            word_##name(in + w * 64 * SIZE, out + w * 64 * SIZE, keep[w], scale, 0);               \
         if (ys == SIZE) memcpy(y, out, n * SIZE);                                                  \
         else for (size_t i = 0; i < n; i++) memcpy(y + (ptrdiff_t)i * ys, out + i * SIZE, SIZE);   \
     }                                                                                              \
@@ -133,7 +141,7 @@ DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t
             size_t head = -(uintptr_t)y % DROP_VEC / SIZE;                                         \
             if (streaming && (uintptr_t)(y + head * SIZE) % DROP_VEC == 0 && n >= head + 64) {     \
                 if (head) {                                                                        \
-                    part_##name(x, xs, y, ys, head, keep[0], scale);                               \
+                    part_##name(x, xs, y, ys, head, keep, scale);                                  \
                     skip_bits(keep, n, (unsigned)head, shifted);                                   \
                     x += head * SIZE, y += head * SIZE, n -= head, keep = shifted;                 \
                 }                                                                                  \
@@ -142,13 +150,13 @@ DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t
             } else                                                                                 \
                 for (; n >= 64; n -= 64, x += 64 * SIZE, y += 64 * SIZE, keep++)                   \
                     word_##name(x, y, *keep, scale, 0);                                            \
-            if (n) part_##name(x, xs, y, ys, n, *keep, scale);                                     \
+            if (n) part_##name(x, xs, y, ys, n, keep, scale);                                      \
             return;                                                                                \
         }                                                                                          \
-        for (; n > 0; keep++) {                                                                    \
-            size_t take = n < 64 ? n : 64;                                                         \
-            part_##name(x, xs, y, ys, take, *keep, scale);                                         \
-            x += (ptrdiff_t)take * xs, y += (ptrdiff_t)take * ys, n -= take;                       \
+        for (size_t take; n > 0; n -= take, keep += DROP_PART / 64) {                              \
+            take = n < DROP_PART ? n : DROP_PART;                                                  \
+            part_##name(x, xs, y, ys, take, keep, scale);                                          \
+            x += (ptrdiff_t)take * xs, y += (ptrdiff_t)take * ys;                                  \
         }                                                                                          \
     }
 

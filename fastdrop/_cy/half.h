@@ -4,22 +4,24 @@
 
 #include "vec.h"
 
-DROP_INLINE vf32 widen_bf16(vu16 h)
+/* The nearest bfloat16 in the upper half of each lane; the lower half is junk. */
+DROP_INLINE vu32 round_bf16(vf32 v)
 {
-    return (vf32)(__builtin_convertvector(h, vu32) << 16);
-}
-
-DROP_INLINE vu16 narrow_bf16(vf32 v)
-{
-    vu32 bits = (vu32)v, is_nan = (vu32)((bits & 0x7fffffffu) > 0x7f800000u);
-    vu32 rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-    vu32 quiet = bits | 0x400000u; /* rounding could carry a NaN over into infinity */
-    return __builtin_convertvector(((rounded & ~is_nan) | (quiet & is_nan)) >> 16, vu16);
+    vu32 bits = (vu32)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    /* Rounding could carry a NaN over into infinity. */
+#if defined(__AVX512F__)
+    __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+    return (vu32)_mm512_mask_or_epi32((__m512i)rounded, is_nan, (__m512i)bits,
+                                      _mm512_set1_epi32(0x400000));
+#else
+    vu32 is_nan = (vu32)(v != v);
+    return (rounded & ~is_nan) | ((bits | 0x400000u) & is_nan);
+#endif
 }
 
 #if defined(__F16C__)
 
-DROP_INLINE vf32 widen_f16(vu16 h)
+DROP_INLINE vf32 widen_f16(vh16 h)
 {
 #if defined(__AVX512F__)
     return (vf32)_mm512_cvtph_ps((__m256i)h);
@@ -28,12 +30,12 @@ DROP_INLINE vf32 widen_f16(vu16 h)
 #endif
 }
 
-DROP_INLINE vu16 narrow_f16(vf32 v)
+DROP_INLINE vh16 narrow_f16(vf32 v)
 {
 #if defined(__AVX512F__)
-    return (vu16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+    return (vh16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
 #else
-    return (vu16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+    return (vh16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
 #endif
 }
 
@@ -41,7 +43,7 @@ DROP_INLINE vu16 narrow_f16(vf32 v)
 
 /* Exponents are moved by multiplying, which also makes subnormals come out
  * right; infinity and NaN then get the exponent that a product cannot give. */
-DROP_INLINE vf32 widen_f16(vu16 h)
+DROP_INLINE vf32 widen_f16(vh16 h)
 {
     vu32 w = __builtin_convertvector(h, vu32), sign = (w & 0x8000u) << 16;
     vu32 magnitude = (w & 0x7fffu) << 13;
@@ -52,7 +54,7 @@ DROP_INLINE vf32 widen_f16(vu16 h)
     return (vf32)(sign | (finite & ~special) | (infinite & special));
 }
 
-DROP_INLINE vu16 narrow_f16(vf32 v)
+DROP_INLINE vh16 narrow_f16(vf32 v)
 {
     vu32 bits = (vu32)v, sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
     vu32 is_nan = (vu32)(magnitude > 0x7f800000u);
@@ -65,7 +67,7 @@ DROP_INLINE vu16 narrow_f16(vf32 v)
     vu32 large = (nan & is_nan) | (0x7c00u & ~is_nan);
     vu32 small = (subnormal & tiny) | (normal & ~tiny);
     vu32 half = sign | (large & too_large) | (small & ~too_large);
-    return __builtin_convertvector(half, vu16);
+    return __builtin_convertvector(half, vh16);
 }
 
 #endif

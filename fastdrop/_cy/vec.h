@@ -29,7 +29,8 @@ enum { DROP_LANES64 = DROP_VEC / 8, DROP_LANES32 = DROP_VEC / 4 };
 
 typedef uint64_t vu64 __attribute__((vector_size(DROP_VEC)));
 typedef uint32_t vu32 __attribute__((vector_size(DROP_VEC)));
-typedef uint16_t vu16 __attribute__((vector_size(DROP_VEC / 2))); /* as many lanes as vu32 */
+typedef uint16_t vu16 __attribute__((vector_size(DROP_VEC)));
+typedef uint16_t vh16 __attribute__((vector_size(DROP_VEC / 2))); /* as many lanes as vu32 */
 typedef float vf32 __attribute__((vector_size(DROP_VEC)));
 typedef double vf64 __attribute__((vector_size(DROP_VEC)));
 
@@ -37,18 +38,19 @@ typedef double vf64 __attribute__((vector_size(DROP_VEC)));
 #define DROP_LOAD(type, from) (__extension__({ type v_; memcpy(&v_, (from), sizeof v_); v_; }))
 #define DROP_STORE(to, v) (__extension__({ __typeof__(v) v_ = (v); memcpy((to), &v_, sizeof v_); }))
 
-/* Lane lists of the native width: DROP_FIRST64 cuts one from eight numbers. */
+/* Lane lists of the native width: DROP_FIRST64 cuts one from eight numbers. The
+ * others name each lane's bit; AVX-512 has mask registers instead. */
 #if DROP_VEC == 64
 #define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b, c, d, e, f, g, h}
-#define DROP_BITS32 {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}
 #elif DROP_VEC == 32
 #define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b, c, d}
 #define DROP_BITS32 {1, 2, 4, 8, 16, 32, 64, 128}
+#define DROP_BITS16 {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}
 #else
 #define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b}
 #define DROP_BITS32 {1, 2, 4, 8}
+#define DROP_BITS16 {1, 2, 4, 8, 16, 32, 64, 128}
 #endif
-#define DROP_BITS16 DROP_BITS32 /* vu16 has as many lanes */
 
 /* Low 32 bits of each lane of a, times low 32 bits of each lane of b: 64-bit
  * products. What the high halves hold does not matter, and Philox uses that. */
@@ -85,6 +87,19 @@ DROP_INLINE void store_interleaved(uint64_t *out, vu64 a, vu64 b)
         out[2 * i] = a[i];
         out[2 * i + 1] = b[i];
     }
+#endif
+}
+
+/* One vector of two vectors of half its width. */
+DROP_INLINE vu64 join16(vh16 low, vh16 high)
+{
+#if defined(__AVX512F__)
+    return (vu64)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)low), (__m256i)high, 1);
+#elif defined(__AVX2__)
+    return (vu64)_mm256_set_m128i((__m128i)high, (__m128i)low);
+#else
+    union { vh16 half[2]; vu64 whole; } v = {{low, high}};
+    return v.whole;
 #endif
 }
 

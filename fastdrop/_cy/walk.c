@@ -13,9 +13,9 @@ enum {
     BAND_BITS = 1 << 21, /* mask bits made at once for a transposed band: 256 KB, in L2 */
     BAND_ROWS = 512,
     BAND_COLUMNS = 1 << 15,
-    /* Memory would idle while a block's bits are made: half a block's worth of
-     * float32 arrives in that time. */
-    PREFETCH = 8192,
+    /* Memory would idle while a block's bits are made. More than this measured
+     * slower: the requests themselves then hold up the work. */
+    PREFETCH = 2048,
 };
 
 static const int item_size[DROP_DTYPES] = {[DROP_F16] = 2, [DROP_BF16] = 2, [DROP_F32] = 4,
@@ -25,7 +25,7 @@ typedef struct {
     const drop_kernels *kernels;
     const drop_mask *mask;
     uint64_t first;
-    drop_arrays a;
+    const drop_arrays *a;
     uint64_t size;
     drop_apply_run run;
     double scale;
@@ -127,34 +127,34 @@ static int range_bits(const operation *op, uint64_t start, uint64_t n, uint64_t 
 static void row_task(void *context, int64_t task)
 {
     operation *op = context;
-    const int last = op->a.ndim - 1;
+    const int last = op->a->ndim - 1;
     const uint64_t lead = op->first % DROP_BLOCK; /* elements of the first block before x's */
     uint64_t block = op->first / DROP_BLOCK + (uint64_t)task * BLOCKS_PER_TASK;
     uint64_t from = (uint64_t)task * BLOCKS_PER_TASK * DROP_BLOCK;
     uint64_t at = from > lead ? from - lead : 0;
     uint64_t stop = min_u64(from + BLOCKS_PER_TASK * DROP_BLOCK - lead, op->size);
     cursor c;
-    cursor_at(&c, &op->a, 0, op->a.ndim, at);
+    cursor_at(&c, op->a, 0, op->a->ndim, at);
     for (; at < stop; block++) {
         uint64_t keep[DROP_BLOCK_WORDS], piece[DROP_BLOCK_WORDS];
         uint64_t bit = (at + lead) % DROP_BLOCK, end = bit + min_u64(DROP_BLOCK - bit, stop - at);
         if (atomic_load_explicit(&op->failure, memory_order_relaxed)) return;
-        for (ptrdiff_t i = 0; i < op->prefetch; i += 64) __builtin_prefetch(op->a.x + c.x + i);
+        for (ptrdiff_t i = 0; i < op->prefetch; i += 64) __builtin_prefetch(op->a->x + c.x + i);
         int status = op->kernels->block_bits(op->mask, block, end, keep);
         if (status) {
             fail(op, status);
             return;
         }
         while (bit < end) {
-            uint64_t n = min_u64(end - bit, (uint64_t)(op->a.shape[last] - c.index[last]));
+            uint64_t n = min_u64(end - bit, (uint64_t)(op->a->shape[last] - c.index[last]));
             const uint64_t *bits = keep + bit / 64;
             if (bit % 64) {
                 copy_bits(piece, 0, keep, bit, n);
                 bits = piece;
             }
-            op->run(op->a.x + c.x, op->a.x_stride[last], op->a.y + c.y, op->a.y_stride[last],
+            op->run(op->a->x + c.x, op->a->x_stride[last], op->a->y + c.y, op->a->y_stride[last],
                     (size_t)n, bits, op->scale, op->streaming);
-            cursor_move(&c, &op->a, 0, op->a.ndim, (ptrdiff_t)n);
+            cursor_move(&c, op->a, 0, op->a->ndim, (ptrdiff_t)n);
             bit += n;
             at += n;
         }
@@ -178,9 +178,9 @@ static void band_columns(const operation *op, const uint64_t *bits, uint64_t pit
             for (uint64_t i = 0; i < width; i++) column[i][row / 64] = square[i];
         }
         for (uint64_t i = 0; i < width; i++) {
-            op->run(x + c->x, op->a.x_stride[op->axis], y + c->y, op->a.y_stride[op->axis],
+            op->run(x + c->x, op->a->x_stride[op->axis], y + c->y, op->a->y_stride[op->axis],
                     (size_t)rows, column[i], op->scale, 0);
-            cursor_move(c, &op->a, op->axis + 1, op->a.ndim, 1);
+            cursor_move(c, op->a, op->axis + 1, op->a->ndim, 1);
         }
     }
 }
@@ -190,7 +190,7 @@ static void band_task(void *context, int64_t task)
     operation *op = context;
     const uint64_t chunk = (uint64_t)task % op->chunks, rest = (uint64_t)task / op->chunks;
     const uint64_t band = rest % op->bands, matrix = rest / op->bands;
-    const uint64_t length = (uint64_t)op->a.shape[op->axis], row = band * op->band_rows;
+    const uint64_t length = (uint64_t)op->a->shape[op->axis], row = band * op->band_rows;
     const uint64_t rows = min_u64(op->band_rows, length - row), column = chunk * op->chunk_columns;
     const uint64_t count = min_u64(op->chunk_columns, op->columns - column);
     const uint64_t start = op->first + (matrix * length + row) * op->columns + column;
@@ -207,21 +207,21 @@ static void band_task(void *context, int64_t task)
     if (status) fail(op, status);
     else {
         cursor outer, c;
-        cursor_at(&outer, &op->a, 0, op->axis, matrix);
-        cursor_at(&c, &op->a, op->axis + 1, op->a.ndim, column);
+        cursor_at(&outer, op->a, 0, op->axis, matrix);
+        cursor_at(&c, op->a, op->axis + 1, op->a->ndim, column);
         ptrdiff_t along = (ptrdiff_t)row;
-        band_columns(op, bits, pitch, rows, count, op->a.x + outer.x + along * op->a.x_stride[op->axis],
-                     op->a.y + outer.y + along * op->a.y_stride[op->axis], &c);
+        band_columns(op, bits, pitch, rows, count, op->a->x + outer.x + along * op->a->x_stride[op->axis],
+                     op->a->y + outer.y + along * op->a->y_stride[op->axis], &c);
     }
     free(bits);
 }
 
 static int64_t plan_bands(operation *op)
 {
-    uint64_t length = (uint64_t)op->a.shape[op->axis], matrices = 1;
+    uint64_t length = (uint64_t)op->a->shape[op->axis], matrices = 1;
     op->columns = 1;
-    for (int i = 0; i < op->axis; i++) matrices *= (uint64_t)op->a.shape[i];
-    for (int i = op->axis + 1; i < op->a.ndim; i++) op->columns *= (uint64_t)op->a.shape[i];
+    for (int i = 0; i < op->axis; i++) matrices *= (uint64_t)op->a->shape[i];
+    for (int i = op->axis + 1; i < op->a->ndim; i++) op->columns *= (uint64_t)op->a->shape[i];
     op->chunk_columns = min_u64(op->columns, BAND_COLUMNS);
     op->chunks = (op->columns + op->chunk_columns - 1) / op->chunk_columns;
     uint64_t rows = BAND_BITS / op->chunk_columns / 64 * 64;
@@ -231,19 +231,19 @@ static int64_t plan_bands(operation *op)
 }
 
 int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
-               const drop_arrays *arrays, drop_dtype dtype, double scale, int threads)
+               drop_arrays *arrays, drop_dtype dtype, double scale, int threads)
 {
-    operation op = {.kernels = kernels, .mask = mask, .first = first, .a = *arrays, .size = 1,
+    operation op = {.kernels = kernels, .mask = mask, .first = first, .a = arrays, .size = 1,
                     .run = kernels->apply[dtype], .scale = scale};
     for (int i = 0; i < arrays->ndim; i++) op.size *= (uint64_t)arrays->shape[i];
     if (op.size == 0) return 0;
-    collapse(&op.a);
-    op.axis = fastest_axis(&op.a);
+    collapse(arrays);
+    op.axis = fastest_axis(arrays);
     const int uncached = op.size * (uint64_t)item_size[dtype] > last_level_cache();
-    op.streaming = uncached && op.a.x != op.a.y;
+    op.streaming = uncached && arrays->x != arrays->y;
     op.prefetch = uncached ? PREFETCH : 0;
     if (op.size < DROP_SERIAL_BELOW) threads = 1;
-    if (op.axis == op.a.ndim - 1) {
+    if (op.axis == arrays->ndim - 1) {
         uint64_t blocks = (first % DROP_BLOCK + op.size + DROP_BLOCK - 1) / DROP_BLOCK;
         drop_parallel(threads, (int64_t)((blocks + BLOCKS_PER_TASK - 1) / BLOCKS_PER_TASK), row_task, &op);
     } else {

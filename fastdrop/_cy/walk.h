@@ -15,10 +15,10 @@ typedef struct {
 } drop_arrays;
 
 /* y = keep ? x * scale : +0, where x's element i in C order is the mask's
- * element first + i. Returns 0, what `fill` returned if it failed, or
+ * element first + i. Joins arrays' axes where it can. Returns 0, what `fill` returned if it failed, or
  * DROP_NO_MEMORY. */
 int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
-               const drop_arrays *arrays, drop_dtype dtype, double scale, int threads);
+               drop_arrays *arrays, drop_dtype dtype, double scale, int threads);
 
 /* Packed keep bits of elements first .. first+n-1, (n + 7) / 8 bytes. */
 int drop_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,

@@ -124,9 +124,10 @@ def use_backend(name: str) -> Iterator[None]:
 
 def apply(stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array) -> None:
     """Run the current backend's `apply`; foreign byte orders go through a native copy."""
+    backend = _override.get() or _default or _first()
     if x.dtype.isnative:
-        current().apply(stream, draw, rate, first, x, out)
+        backend.apply(stream, draw, rate, first, x, out)
         return
     native = x.astype(x.dtype.newbyteorder("="), subok=False)
-    current().apply(stream, draw, rate, first, native, native)
+    backend.apply(stream, draw, rate, first, native, native)
     np.copyto(out, native, casting="equiv")

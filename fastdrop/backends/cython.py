@@ -11,7 +11,7 @@ from .._cy import _core
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
 from ..rng import Stream
-from ..rng.base import check_status, fill_address
+from ..rng.base import check_status
 from ..threads import get_num_threads
 from .base import Backend
 
@@ -25,10 +25,9 @@ class CythonBackend(Backend):
         self, stream: Stream, draw: int, rate: Rate, first: int, n: int, out: NDArray[np.uint8]
     ) -> None:
         key = stream.open()
-        fill = fill_address(stream.algorithm)
         if not stream.sequential:
             status = _core.bits(
-                fill, key.ctypes.data, draw, rate.threshold, first, n, out, get_num_threads()
+                stream.fill_address, key.ctypes.data, draw, rate.threshold, first, n, out, get_num_threads()
             )
         else:
             # A block is made once or, by a generator that cannot go back, not at all:
@@ -36,7 +35,7 @@ class CythonBackend(Backend):
             lead = first % BLOCK
             whole = np.empty(-(-(n + lead) // 8), np.uint8)
             status = _core.bits(
-                fill, key.ctypes.data, draw, rate.threshold, first - lead, n + lead, whole, 1
+                stream.fill_address, key.ctypes.data, draw, rate.threshold, first - lead, n + lead, whole, 1
             )
             kept = np.unpackbits(whole, count=n + lead, bitorder="little")[lead:]
             out[...] = np.packbits(kept, bitorder="little")
@@ -50,7 +49,7 @@ class CythonBackend(Backend):
             self._apply_in_order(stream, draw, rate, first, x, out)
             return
         status = _core.apply(
-            fill_address(stream.algorithm),
+            stream.fill_address,
             stream.key_address,
             draw,
             rate.threshold,
@@ -70,9 +69,8 @@ class CythonBackend(Backend):
         # generator cannot go back: a copy in C order can.
         c = np.array(x, order="C")
         key = stream.open()
-        fill = fill_address(stream.algorithm)
         status = _core.apply(
-            fill, key.ctypes.data, draw, rate.threshold, rate.scale, first, c, c, 1
+            stream.fill_address, key.ctypes.data, draw, rate.threshold, rate.scale, first, c, c, 1
         )
         if status:
             _raise(status, stream)

@@ -28,6 +28,7 @@ __all__ = [
     "available_rngs",
     "default_rng",
     "make_capsule",
+    "make_rng",
     "manual_seed",
     "register_rng",
 ]
@@ -153,6 +154,13 @@ def manual_seed(seed: Seed) -> RNG:
     return _default
 
 
+def make_rng(name: str, seed: Seed = None) -> AnyRNG:
+    """Return a new generator of a registered kind."""
+    if name not in _registry:
+        raise ValueError(f"rng must be one of {available_rngs()}, but got {name!r}")
+    return _registry[name](seed)
+
+
 def as_rng(rng: Any) -> AnyRNG:
     """Return the generator that an `rng` argument means.
 
@@ -167,9 +175,7 @@ def as_rng(rng: Any) -> AnyRNG:
     if isinstance(rng, Generator | BitGenerator):
         return NumpyRNG(rng)
     if isinstance(rng, str):
-        if rng not in _registry:
-            raise ValueError(f"rng must be one of {available_rngs()}, but got {rng!r}")
-        return _registry[rng](None)
+        return make_rng(rng)
     if isinstance(rng, SeedSequence) or (
         isinstance(rng, int | np.integer) and not isinstance(rng, bool)
     ):

@@ -7,8 +7,6 @@ lives. Position, locking, seeding, spawning and state come from here.
 from __future__ import annotations
 
 import ctypes
-import os
-import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -17,25 +15,10 @@ from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 from .capsule import FILL, Fill, open_capsule
+from .counter import STREAM_END, Counter
 
 Words = NDArray[np.uint64]
 Seed = int | np.integer[Any] | Sequence[int] | SeedSequence | None
-
-STREAM_END = 1 << 64  # words in a stream: positions are 64 bits wide
-
-# One lock for all generators: it is held for an addition, and a single lock is
-# easily made anew in a forked child, where its holder may not exist any more.
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
 
 class Stream:
     """A stream of 64-bit words: an algorithm and a key, and no position.
@@ -43,7 +26,7 @@ class Stream:
     Immutable, so a mask can keep it; `words` may be called from any thread.
     """
 
-    __slots__ = ("algorithm", "key", "key_address")
+    __slots__ = ("algorithm", "fill_address", "key", "key_address")
 
     sequential: ClassVar[bool] = False  # whether words cost those before them
 
@@ -52,6 +35,8 @@ class Stream:
         self.key = np.array(key, dtype=np.uint64)
         self.key.flags.writeable = False
         self.key_address: int = self.key.ctypes.data
+        # 0 without a compiled fill: then only a backend with code of its own can run it.
+        self.fill_address: int = fill_address(algorithm)
 
     def words(self, position: int, n: int) -> Words:
         """Return words `position` to `position + n - 1`."""
@@ -96,8 +81,11 @@ class RNG:
 
     def __init__(self, seed: Seed = None) -> None:
         self._seed_seq = as_seed_sequence(seed)
-        self._stream = Stream(type(self), self.seed_key(self._seed_seq))
-        self._position = 0
+        self._start(self.seed_key(self._seed_seq), 0)
+
+    def _start(self, key: Words, position: int) -> None:
+        # One assignment, so that no thread sees a stream with another's position.
+        self._source = Stream(type(self), key), Counter(position, STREAM_END)
 
     # What a subclass provides.
 
@@ -138,17 +126,10 @@ class RNG:
         Raises
         ------
         RuntimeError
-            If the stream of 2**64 words has fewer left.
+            If the stream of 2**64 - 1 words has fewer left.
         """
-        with _lock:
-            stream, draw = self._stream, self._position
-            if draw + words > STREAM_END:
-                raise RuntimeError(
-                    f"the stream of {self.name} has {STREAM_END - draw} words left, "
-                    f"but {words} are needed: seed it anew"
-                )
-            self._position = draw + words
-        return stream, draw
+        stream, counter = self._source
+        return stream, counter.take(words)
 
     def random_raw(self, size: int | None = None) -> int | Words:
         """Return the next words of the stream, as NumPy's bit generators do.
@@ -178,12 +159,12 @@ class RNG:
     @property
     def position(self) -> int:
         """Words used so far."""
-        return self._position
+        return int(self._source[1].position)
 
     @property
     def key(self) -> Words:
         """The key, uint64, read-only."""
-        return self._stream.key
+        return self._source[0].key
 
     @property
     def seed_seq(self) -> SeedSequence:
@@ -198,16 +179,12 @@ class RNG:
         """
         if n_children < 0:
             raise ValueError(f"n_children must be 0 or more, but got {n_children}")
-        with _lock:
-            seeds = self._seed_seq.spawn(n_children)
-        return [type(self)(seed) for seed in seeds]
+        return [type(self)(seed) for seed in self._seed_seq.spawn(n_children)]
 
     def reseed(self, seed: Seed = None) -> None:
         """Start over, as a new generator with this seed would."""
-        seed_seq = as_seed_sequence(seed)
-        stream = Stream(type(self), self.seed_key(seed_seq))
-        with _lock:
-            self._seed_seq, self._stream, self._position = seed_seq, stream, 0
+        self._seed_seq = as_seed_sequence(seed)
+        self._start(self.seed_key(self._seed_seq), 0)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -215,35 +192,33 @@ class RNG:
 
         Assigning it back, here or in another process, resumes exactly.
         """
-        with _lock:
-            seed = self._seed_seq
-            return {
-                "rng": self.name,
-                "key": [int(word) for word in self._stream.key],
-                "position": self._position,
-                "seed": {
-                    "entropy": _plain(seed.entropy),
-                    "spawn_key": [int(k) for k in seed.spawn_key],
-                    "pool_size": seed.pool_size,
-                    "n_children_spawned": seed.n_children_spawned,
-                },
-            }
+        seed, (stream, counter) = self._seed_seq, self._source
+        return {
+            "rng": self.name,
+            "key": [int(word) for word in stream.key],
+            "position": int(counter.position),
+            "seed": {
+                "entropy": _plain(seed.entropy),
+                "spawn_key": [int(k) for k in seed.spawn_key],
+                "pool_size": seed.pool_size,
+                "n_children_spawned": seed.n_children_spawned,
+            },
+        }
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        key, position, seed = _checked_state(state, self.name, self.key.size)
-        with _lock:
-            self._seed_seq, self._stream, self._position = seed, Stream(type(self), key), position
+        key, position, seed = _checked_state(state, self.name, type(self).key_words())
+        self._seed_seq = seed
+        self._start(key, position)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        key, position, seed = _checked_state(state, self.name, type(self).key_words())
-        self._seed_seq, self._stream, self._position = seed, Stream(type(self), key), position
+        self.state = state
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(position={self._position})"
+        return f"{type(self).__name__}(position={self.position})"
 
 
 def as_seed_sequence(seed: Seed) -> SeedSequence:
@@ -294,17 +269,17 @@ def _checked_state(state: Any, name: str, key_words: int) -> tuple[Words, int, S
     if key.shape != (key_words,):
         raise ValueError(f"state's key must have {key_words} words, but got {key.size}")
     if not 0 <= position <= STREAM_END:
-        raise ValueError(f"state's position must be between 0 and 2**64, but got {position}")
+        raise ValueError(f"state's position must be between 0 and 2**64 - 1, but got {position}")
     return key, position, seed
 
 
 def fill_address(algorithm: type[RNG]) -> int:
-    """Return the address of an algorithm's compiled `fill`, opened once."""
-    address = algorithm.__dict__.get("_fill_address")
+    """Return the address of an algorithm's compiled `fill`, opened once; 0 without one."""
+    address: int | None = algorithm.__dict__.get("_fill_address")
     if address is None:
-        address = algorithm.opened().address
+        address = 0 if algorithm.capsule is None else algorithm.opened().address
         algorithm._fill_address = address  # type: ignore[attr-defined]
-    return int(address)
+    return address
 
 
 assert ctypes.sizeof(ctypes.c_void_p) == 8, "fastdrop needs a 64-bit platform"
