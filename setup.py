@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,12 @@ from setuptools.command.build_ext import build_ext
 
 HERE = Path("fastdrop/_cy")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
+X86_MACRO = [("DROP_X86", None)] if X86 else []
 
 # No contraction: a fused multiply-add would round differently from one
 # instruction set to the next. No trapping math: lets comparisons vectorise.
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-trapping-math", "-Wno-psabi"]
+MORE_FLAGS = os.environ.get("FASTDROP_CFLAGS", "").split()  # sanitizers, for instance
 
 AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mpopcnt", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512ifma"]
@@ -44,6 +45,12 @@ class BuildKernels(build_ext):
         ]
         super().build_extension(ext)
 
+    def run(self) -> None:
+        super().run()
+        # `python -m fastdrop` in a checkout imports the checkout: let it find the kernels too.
+        if os.access(HERE, os.W_OK):
+            self.copy_extensions_to_source()
+
 
 def extension() -> Extension:
     return Extension(
@@ -51,9 +58,9 @@ def extension() -> Extension:
         sources=[str(HERE / name) for name in ("_core.pyx", "walk.c", "pool.c", "isa.c")],
         depends=[str(p) for p in HERE.glob("*.h")] + [str(HERE / "kernels.c")],
         include_dirs=[str(HERE), np.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *([("DROP_X86", None)] if X86 else [])],
-        extra_compile_args=FLAGS + os.environ.get("FASTDROP_CFLAGS", "").split(),
-        extra_link_args=["-pthread", *os.environ.get("FASTDROP_CFLAGS", "").split()] if sys.platform != "win32" else [],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *X86_MACRO],
+        extra_compile_args=[*FLAGS, *MORE_FLAGS],
+        extra_link_args=["-pthread", *MORE_FLAGS],
         # Without a C compiler the install still succeeds, and numba takes over.
         optional=True,
     )

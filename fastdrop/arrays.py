@@ -66,7 +66,9 @@ def check_array(x: Any, name: str = "x") -> None:
     if type(x) is not np.ndarray:
         _check_class(x, name)
     if x.dtype.num not in _NATIVE_NUMS and dtype_name(x.dtype) is None:
-        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, but got {x.dtype}")
+        raise TypeError(
+            f"{name} must have one of the dtypes {', '.join(DTYPES)}, but got {x.dtype}"
+        )
 
 
 def _check_class(x: Any, name: str) -> None:
@@ -89,11 +91,10 @@ def check_out(out: Any, x: Array, name: str = "out", source: str = "x") -> None:
     if out.dtype != x.dtype:
         raise TypeError(f"{name} must have {source}'s dtype {x.dtype}, but got {out.dtype}")
     check_writable(out, name)
-    if out is not x and not _same_memory(out, x) and np.may_share_memory(out, x):
-        if np.shares_memory(out, x):
-            raise ValueError(
-                f"{name} must be {source} itself or not overlap it, but it overlaps in part"
-            )
+    if out is not x and not _same_memory(out, x) and np.shares_memory(out, x):
+        raise ValueError(
+            f"{name} must be {source} itself or not overlap it, but it overlaps in part"
+        )
 
 
 def check_writable(out: Array, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from .threads import get_num_threads
 
 def config() -> dict[str, Any]:
     """Return version, backend, instruction set, threads and RNGs as a dictionary."""
+    import platform  # two milliseconds that import fastdrop need not pay
+
     available = backends.available_backends()
     return {
         "fastdrop": __version__,

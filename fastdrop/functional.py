@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from . import backends
 from .arrays import Array, identity, prepare
 from .mask import Mask
 from .mask_format import rate
-from .rng import RNGLike, as_rng
+from .rng import as_rng
+
+if TYPE_CHECKING:
+    from .rng import RNGLike
 
 
 @overload

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import backends
 from .arrays import Array, identity, prepare
 from .mask import Mask
 from .mask_format import FORMAT, Rate, rate
-from .rng import AnyRNG, RNGLike, Stream, as_rng, default_rng
+from .rng import AnyRNG, Stream, as_rng, default_rng
+
+if TYPE_CHECKING:
+    from .rng import RNGLike
 
 
 class Dropout:
@@ -159,7 +162,9 @@ class Dropout:
         """
         missing = {"mask_format", "p", "inplace", "training", "rng"} - set(state)
         if missing:
-            raise ValueError(f"state must have the entries of state_dict(), but lacks {sorted(missing)}")
+            raise ValueError(
+                f"state must have the entries of state_dict(), but lacks {sorted(missing)}"
+            )
         if state["mask_format"] != FORMAT:
             raise ValueError(
                 f"state must be of mask format {FORMAT}, but got {state['mask_format']!r}"

@@ -77,12 +77,17 @@ def _as_float(p: Any) -> float:
     is_scalar = isinstance(p, numbers.Real) or (
         isinstance(p, np.ndarray | np.generic) and np.ndim(p) == 0 and p.dtype.kind in "biufV"
     )
-    if not is_scalar:
-        raise TypeError(
-            f"dropout probability has to be a real number between 0 and 1, but got {p!r} "
-            f"({type(p).__name__})"
-        )
-    return float(p)
+    try:
+        if is_scalar:
+            return float(p)
+    except OverflowError:  # an int that no float can hold
+        return math.inf if p > 0 else -math.inf
+    except TypeError:  # kind V is bfloat16's, and that of structured scalars too
+        pass
+    raise TypeError(
+        f"dropout probability has to be a real number between 0 and 1, but got {p!r} "
+        f"({type(p).__name__})"
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 
 _set: int | None = None
 _default: int | None = None
@@ -73,12 +72,17 @@ def _cgroup_quota() -> int | None:
         ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
     ):
         try:
-            words = Path(root, quota_file).read_text().split()
+            words = _read(root, quota_file)
             if period_file is not None:
-                words += Path(root, period_file).read_text().split()
+                words += _read(root, period_file)
             quota, period = int(words[0]), int(words[1])
         except (OSError, ValueError, IndexError):
             continue  # no such file, or "max": no quota here
         if quota > 0 and period > 0:
             return math.ceil(quota / period)
     return None
+
+
+def _read(*path: str) -> list[str]:
+    with open(os.path.join(*path)) as file:
+        return file.read().split()

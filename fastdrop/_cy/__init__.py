@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 core: Any  # the extension module, or None where there was no C compiler
 try:
-    from . import _core as core
+    core = import_module("._core", __name__)
 except ImportError:
     core = None
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._cy import _core
+from .._cy import core as _core
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
 from ..rng import Stream
@@ -27,7 +27,14 @@ class CythonBackend(Backend):
         key = stream.open()
         if not stream.sequential:
             status = _core.bits(
-                stream.fill_address, key.ctypes.data, draw, rate.threshold, first, n, out, get_num_threads()
+                stream.fill_address,
+                key.ctypes.data,
+                draw,
+                rate.threshold,
+                first,
+                n,
+                out,
+                get_num_threads(),
             )
         else:
             # A block is made once or, by a generator that cannot go back, not at all:
@@ -35,7 +42,14 @@ class CythonBackend(Backend):
             lead = first % BLOCK
             whole = np.empty(-(-(n + lead) // 8), np.uint8)
             status = _core.bits(
-                stream.fill_address, key.ctypes.data, draw, rate.threshold, first - lead, n + lead, whole, 1
+                stream.fill_address,
+                key.ctypes.data,
+                draw,
+                rate.threshold,
+                first - lead,
+                n + lead,
+                whole,
+                1,
             )
             kept = np.unpackbits(whole, count=n + lead, bitorder="little")[lead:]
             out[...] = np.packbits(kept, bitorder="little")

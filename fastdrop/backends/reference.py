@@ -60,7 +60,8 @@ def keep_blocks(stream: Stream, draw: int, rate: Rate, block: int, count: int) -
     numbers = _halves(words[:, planes * BLOCK // 64 :])
     rank = np.cumsum(undecided, axis=1) - 1
     low = np.take_along_axis(numbers, rank % numbers.shape[1], axis=1)
-    return (kept | undecided & (low < rate.threshold & 0xFFFFFFFF)).reshape(-1)
+    decided: Bools = kept | undecided & (low < rate.threshold & 0xFFFFFFFF)
+    return decided.reshape(-1)
 
 
 def _high_bits(words: NDArray[np.uint64], planes: int) -> NDArray[np.uint8]:
@@ -70,7 +71,7 @@ def _high_bits(words: NDArray[np.uint64], planes: int) -> NDArray[np.uint8]:
     bits = bits.reshape(len(words), BLOCK // STRIP, planes, STRIP)
     high = np.zeros((len(words), BLOCK // STRIP, STRIP), np.uint8)
     for plane in range(planes):
-        high = high << 1 | bits[:, :, plane]
+        high = (high << np.uint8(1)) | bits[:, :, plane]
     return high.reshape(len(words), BLOCK)
 
 

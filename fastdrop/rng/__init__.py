@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.random import BitGenerator, Generator, SeedSequence
 
-from .base import RNG, Seed, Stream
+from .base import RNG, Stream
 from .capsule import make_capsule
 from .numpy_adapter import NumpyRNG
 from .pcg64 import PCG64
 from .philox import Philox
 from .philox4x32 import Philox4x32
+
+if TYPE_CHECKING:
+    from numpy.random import BitGenerator, Generator, SeedSequence
+
+    from .base import Seed
+
+    RNGLike = RNG | NumpyRNG | Generator | BitGenerator | SeedSequence | int | np.integer[Any] | str | None
 
 __all__ = [
     "PCG64",
@@ -22,7 +29,6 @@ __all__ = [
     "NumpyRNG",
     "Philox",
     "Philox4x32",
-    "RNGLike",
     "Stream",
     "as_rng",
     "available_rngs",
@@ -34,7 +40,6 @@ __all__ = [
 ]
 
 AnyRNG = RNG | NumpyRNG
-RNGLike = AnyRNG | Generator | BitGenerator | SeedSequence | int | np.integer[Any] | str | None
 
 _registry: dict[str, Callable[[Seed], AnyRNG]] = {}
 
@@ -66,10 +71,9 @@ def register_rng(name: str, cls: type[RNG] | type[BitGenerator]) -> None:
     """
     if not isinstance(name, str) or not name:
         raise TypeError(f"name must be a non-empty string, but got {name!r}")
-    if not isinstance(cls, type) or not issubclass(cls, RNG | BitGenerator):
+    if not isinstance(cls, type) or not issubclass(cls, RNG | np.random.BitGenerator):
         raise TypeError(
-            "cls must be a subclass of fastdrop.RNG or numpy.random.BitGenerator, "
-            f"but got {cls!r}"
+            f"cls must be a subclass of fastdrop.RNG or numpy.random.BitGenerator, but got {cls!r}"
         )
     make = _checked_rng(name, cls) if issubclass(cls, RNG) else _checked_bit_generator(cls)
     if name in _registry:
@@ -86,7 +90,7 @@ def _checked_rng(name: str, cls: type[RNG]) -> type[RNG]:
     if cls.capsule is not None:
         cls.opened()
     cls.name = name
-    stream = Stream(cls, cls.seed_key(SeedSequence(0)))
+    stream = Stream(cls, cls.seed_key(np.random.SeedSequence(0)))
     whole = stream.words(0, 64)
     pieces = [stream.words(a, b - a) for a, b in ((37, 64), (0, 5), (5, 37))]
     if not np.array_equal(whole, np.concatenate([pieces[1], pieces[2], pieces[0]])):
@@ -118,14 +122,19 @@ def available_rngs() -> list[str]:
     return sorted(_registry)
 
 
-for _cls in (Philox4x32, Philox, PCG64):
-    register_rng(_cls.name, _cls)
+# Not through register_rng: its check of `fill` would load numpy.random at import.
+_registry |= {cls.name: cls for cls in (Philox4x32, Philox, PCG64)}
 
-_default = Philox4x32()
+_default: RNG | None = None
+_default_lock = threading.Lock()
 
 
 def default_rng() -> RNG:
-    """Return the generator that ``rng=None`` stands for."""
+    """Return the generator that ``rng=None`` stands for, seeded by the system at first."""
+    global _default
+    if _default is None:
+        with _default_lock:
+            _default = _default or Philox4x32()
     return _default
 
 
@@ -150,8 +159,9 @@ def manual_seed(seed: Seed) -> RNG:
     >>> bool((a == b).all())
     True
     """
-    _default.reseed(seed)
-    return _default
+    default = default_rng()
+    default.reseed(seed)
+    return default
 
 
 def make_rng(name: str, seed: Seed = None) -> AnyRNG:
@@ -169,14 +179,14 @@ def as_rng(rng: Any) -> AnyRNG:
     a registered name makes a new one of that kind with fresh entropy.
     """
     if rng is None:
-        return _default
+        return default_rng()
     if isinstance(rng, RNG | NumpyRNG):
         return rng
-    if isinstance(rng, Generator | BitGenerator):
+    if isinstance(rng, np.random.Generator | np.random.BitGenerator):
         return NumpyRNG(rng)
     if isinstance(rng, str):
         return make_rng(rng)
-    if isinstance(rng, SeedSequence) or (
+    if isinstance(rng, np.random.SeedSequence) or (
         isinstance(rng, int | np.integer) and not isinstance(rng, bool)
     ):
         return Philox4x32(rng)

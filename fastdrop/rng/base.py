@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 from .capsule import FILL, Fill, open_capsule
 from .counter import STREAM_END, Counter
 
+if TYPE_CHECKING:  # NumPy loads numpy.random at its first use, and so does fastdrop
+    from numpy.random import SeedSequence
+
+    Seed = int | np.integer[Any] | Sequence[int] | SeedSequence | None
+
 Words = NDArray[np.uint64]
-Seed = int | np.integer[Any] | Sequence[int] | SeedSequence | None
+
 
 class Stream:
     """A stream of 64-bit words: an algorithm and a key, and no position.
@@ -102,7 +106,8 @@ class RNG:
     @classmethod
     def seed_key(cls, seed: SeedSequence) -> Words:
         """Return the key that a seed stands for: uint64, shape (key_words,)."""
-        return seed.generate_state(cls.key_words(), np.uint64)
+        words: Words = seed.generate_state(cls.key_words(), np.uint64)  # type: ignore[assignment]
+        return words
 
     @classmethod
     def words(cls, key: Words, position: int, n: int) -> Words:
@@ -223,7 +228,7 @@ class RNG:
 
 def as_seed_sequence(seed: Seed) -> SeedSequence:
     """Return the SeedSequence of a seed, or raise TypeError or ValueError."""
-    if isinstance(seed, SeedSequence):
+    if isinstance(seed, np.random.SeedSequence):
         return seed
     if isinstance(seed, bool | np.bool_ | str | bytes | float):
         raise TypeError(
@@ -231,7 +236,7 @@ def as_seed_sequence(seed: Seed) -> SeedSequence:
             f"but got {seed!r} ({type(seed).__name__})"
         )
     try:
-        return SeedSequence(seed)
+        return np.random.SeedSequence(seed)
     except (TypeError, ValueError) as error:
         raise type(error)(
             "seed must be None, an int of 0 or more, a sequence of them or a SeedSequence, "
@@ -258,7 +263,7 @@ def _checked_state(state: Any, name: str, key_words: int) -> tuple[Words, int, S
         found = state["rng"]
         key = np.array([int(word) for word in state["key"]], dtype=np.uint64)
         position = int(state["position"])
-        seed = SeedSequence(**state["seed"])
+        seed = np.random.SeedSequence(**state["seed"])
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(
             "state must be a dictionary as .state returns it, with rng, key, position and seed, "

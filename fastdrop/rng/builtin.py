@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from .._cy import core as _core
 from .base import RNG
 from .capsule import make_capsule
-
-from .._cy import core as _core
 
 
 class BuiltinRNG(RNG):

@@ -88,7 +88,9 @@ def open_capsule(capsule: object) -> Fill:
         )
     struct = _Struct.from_address(_pointer(capsule, CAPSULE_NAME))
     if struct.abi_version != ABI_VERSION:
-        raise ValueError(f"capsule must have abi_version {ABI_VERSION}, but got {struct.abi_version}")
+        raise ValueError(
+            f"capsule must have abi_version {ABI_VERSION}, but got {struct.abi_version}"
+        )
     if struct.struct_size < ctypes.sizeof(_Struct):
         raise ValueError(
             f"capsule must have struct_size {ctypes.sizeof(_Struct)} or more, "

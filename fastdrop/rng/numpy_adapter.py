@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.random import BitGenerator
 
 from .base import Stream, Words
 from .builtin import BuiltinRNG
 from .pcg64 import PCG64, key_of
 from .philox import Philox, numpy_state
 
+if TYPE_CHECKING:
+    from numpy.random import BitGenerator
+
 _CHUNK = 1 << 16  # words drawn at a time to skip words
-_STEP_IS_A_WORD = (np.random.PCG64, np.random.PCG64DXSM)  # what advance(n) skips
 
 
 class _BitgenT(ctypes.Structure):
@@ -137,8 +138,7 @@ class NumpyRNG:
     def state(self, state: dict[str, Any]) -> None:
         if not isinstance(state, dict) or state.get("rng") != "numpy":
             raise ValueError(
-                "state must be that of a NumPy bit generator (rng='numpy'), "
-                f"but got {state!r:.200}"
+                f"state must be that of a NumPy bit generator (rng='numpy'), but got {state!r:.200}"
             )
         self.bit_generator.state = state["bit_generator"]
 
@@ -156,18 +156,19 @@ def _snapshot(bit_generator: BitGenerator) -> tuple[Stream, int]:
         # Position 0 lies in the block that the counter has just been used for.
         counter = _counter(state) - 1
         words = numpy_state(state["state"]["key"], counter)["state"]
-        key = np.concatenate([words["key"], words["counter"]])  # type: ignore[index]
+        key = np.concatenate([words["key"], words["counter"]])
         return Stream(Philox, key), int(state["buffer_pos"])
     return SequentialStream(bit_generator), 0
 
 
 def _skip(bit_generator: BitGenerator, words: int) -> None:
     """Advance a bit generator by `words` calls of its next_uint64."""
-    if type(bit_generator) in _STEP_IS_A_WORD:
+    kind = type(bit_generator)
+    if kind is np.random.PCG64 or kind is np.random.PCG64DXSM:  # one step is one word
         before = bit_generator.state
-        bit_generator.advance(words)
+        bit_generator.advance(words)  # type: ignore[attr-defined]
         _put_half_word_back(bit_generator, before)
-    elif type(bit_generator) is np.random.Philox:
+    elif kind is np.random.Philox:
         state = bit_generator.state
         position = int(state["buffer_pos"]) + words
         whole, rest = divmod(position - 1, 4) if position else (0, -1)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from numpy.random import SeedSequence
 
 from .base import Words
 from .builtin import BuiltinRNG
+
+if TYPE_CHECKING:
+    from numpy.random import BitGenerator, SeedSequence
 
 _LOW64 = 0xFFFFFFFFFFFFFFFF
 
@@ -57,8 +61,8 @@ class PCG64(BuiltinRNG):
         return bit_generator.advance(position).random_raw(n)
 
 
-def key_of(bit_generator: np.random.PCG64) -> Words:
+def key_of(bit_generator: BitGenerator) -> Words:
     """Return the key whose word 0 is the NumPy generator's next one."""
-    state = bit_generator.state["state"]
+    state: Any = bit_generator.state["state"]
     numbers = int(state["state"]), int(state["inc"])
     return np.array([half for v in numbers for half in (v >> 64, v & _LOW64)], np.uint64)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-from numpy.random import SeedSequence
 
 from .base import Words
 from .builtin import BuiltinRNG
+
+if TYPE_CHECKING:
+    from numpy.random import SeedSequence
 
 _COUNTER_END = 1 << 256
 
@@ -54,7 +58,7 @@ class Philox(BuiltinRNG):
         return bit_generator.random_raw(position % 4 + n)[position % 4 :]
 
 
-def numpy_state(key: Words, counter: int) -> dict[str, object]:
+def numpy_state(key: Words, counter: int) -> Any:
     """Return the state of a NumPy Philox that has just used up `counter`."""
     counter %= _COUNTER_END
     words = [counter >> (64 * i) & 0xFFFFFFFFFFFFFFFF for i in range(4)]
