@@ -22,7 +22,7 @@ from .rng import (
     manual_seed,
     register_rng,
 )
-from .threads import get_num_threads, set_num_threads
+from .threads import get_num_threads, set_num_threads, use_threadpoolctl
 
 __all__ = [
     "PCG64",
@@ -44,4 +44,5 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "use_backend",
+    "use_threadpoolctl",
 ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+
+from ._version import __version__
 
 _set: int | None = None
 _default: int | None = None
@@ -86,3 +89,45 @@ def _cgroup_quota() -> int | None:
 def _read(*path: str) -> list[str]:
     with open(os.path.join(*path)) as file:
         return file.read().split()
+
+
+def use_threadpoolctl() -> None:
+    """Let threadpoolctl see and limit fastdrop's threads, as it does BLAS' and OpenMP's.
+
+    ``import fastdrop`` does this by itself if threadpoolctl has been imported before
+    it; calling this after both serves any other order. Needs the compiled extension.
+
+    Raises
+    ------
+    ImportError
+        If threadpoolctl is not installed.
+
+    Examples
+    --------
+    >>> import fastdrop, threadpoolctl
+    >>> fastdrop.use_threadpoolctl()
+    >>> with threadpoolctl.threadpool_limits(limits=1):
+    ...     fastdrop.get_num_threads()
+    1
+    """
+    import threadpoolctl
+
+    class Controller(threadpoolctl.LibController):  # type: ignore[misc]
+        user_api = internal_api = "fastdrop"
+        filename_prefixes = ("_core",)  # the extension's file
+        check_symbols = ("drop_apply", "drop_bits")  # not another project's _core
+
+        def get_num_threads(self) -> int:
+            return get_num_threads()
+
+        def set_num_threads(self, num_threads: int) -> None:
+            set_num_threads(num_threads)
+
+        def get_version(self) -> str:
+            return __version__
+
+    threadpoolctl.register(Controller)
+
+
+if "threadpoolctl" in sys.modules:
+    use_threadpoolctl()

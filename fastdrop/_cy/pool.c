@@ -6,6 +6,7 @@
 #include "pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -22,6 +23,14 @@ enum {
     MOST_WORKERS = 255,
     SPINS = 2000, /* some 20-50 us of looking for the next operation before sleeping */
 };
+
+/* Waiting for something that is about to happen; on a processor that has more
+ * threads than cores it may be waiting for this core. */
+static void wait_a_little(int *spins)
+{
+    if (++*spins % SPINS) PAUSE();
+    else sched_yield();
+}
 
 /* Workers enter an operation through one word: whether it is open, how many
  * more may enter, and how many are inside. The caller closes it and then waits
@@ -89,8 +98,8 @@ static void *work(void *unused)
         run_tasks();
         atomic_fetch_sub(&gate, 1);
         /* The operation may stay open after its last task is claimed: look away. */
-        while (may_enter(atomic_load(&gate)) && atomic_load(&next_task) >= task_count)
-            PAUSE();
+        for (spins = 0; may_enter(atomic_load(&gate)) && atomic_load(&next_task) >= task_count;)
+            wait_a_little(&spins);
     }
     return NULL;
 }
@@ -140,7 +149,7 @@ void drop_parallel(int threads, int64_t tasks, drop_task task, void *context)
     }
     run_tasks();
     atomic_fetch_and(&gate, INSIDE);
-    while (atomic_load(&gate) & INSIDE)
-        PAUSE();
+    for (int spins = 0; atomic_load(&gate) & INSIDE;)
+        wait_a_little(&spins);
     pthread_mutex_unlock(&busy);
 }

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from .base import Seed
 
-    RNGLike = RNG | NumpyRNG | Generator | BitGenerator | SeedSequence | int | np.integer[Any] | str | None
+    RNGLike = (
+        RNG
+        | NumpyRNG
+        | Generator
+        | BitGenerator
+        | SeedSequence
+        | int
+        | np.integer[Any]
+        | str
+        | None
+    )
 
 __all__ = [
     "PCG64",
