@@ -34,7 +34,14 @@ def config() -> dict[str, Any]:
 
 
 def show_config() -> None:
-    """Print version, backend, instruction set, threads and RNGs: what really runs."""
+    """Print version, backend, instruction set, threads and RNGs: what really runs.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> fastdrop.show_config()  # doctest: +ELLIPSIS
+    fastdrop: ...
+    """
     for key, value in config().items():
         text = ", ".join(value) if isinstance(value, list) else value
         print(f"{key + ':':<20} {text}")

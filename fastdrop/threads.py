@@ -26,6 +26,14 @@ def set_num_threads(n: int) -> None:
         If `n` is no int.
     ValueError
         If `n` is below 1.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> before = fastdrop.get_num_threads()
+    >>> fastdrop.set_num_threads(1); fastdrop.get_num_threads()
+    1
+    >>> fastdrop.set_num_threads(before)
     """
     global _set
     if isinstance(n, bool) or not hasattr(n, "__index__"):

@@ -94,6 +94,11 @@ def set_backend(name: str) -> None:
     ------
     ValueError
         If that backend cannot run here.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> fastdrop.set_backend(fastdrop.get_backend())
     """
     global _default
     _default = _backend(name)
@@ -114,7 +119,25 @@ def get_backend() -> str:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Use a backend inside a ``with`` block, in this thread or task only."""
+    """Use a backend inside a ``with`` block, in this thread or task only.
+
+    Parameters
+    ----------
+    name : {"cython", "numba", "reference"}
+
+    Raises
+    ------
+    ValueError
+        If that backend cannot run here.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> y = fastdrop.dropout(np.ones(9), rng=1)
+    >>> with fastdrop.use_backend("reference"):
+    ...     bool((fastdrop.dropout(np.ones(9), rng=1) == y).all())
+    True
+    """
     token = _override.set(_backend(name))
     try:
         yield

@@ -78,6 +78,19 @@ class RNG:
 
     then call `register_rng`. `fill` must be pure: word n of the stream depends
     on the key and n alone. Override `seed_key` if not every key is a good one.
+
+    References
+    ----------
+    The shape, a stateless function of key and counter, is that of Random123: J. K. Salmon,
+    M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as
+    1, 2, 3", SC 2011.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> rng = fastdrop.Philox4x32(2)
+    >>> isinstance(rng, fastdrop.RNG), rng.name
+    (True, 'philox4x32')
     """
 
     name: ClassVar[str]

@@ -63,6 +63,19 @@ def make_capsule(address: int, key_words: int) -> object:
     -------
     PyCapsule
         For the `capsule` attribute of an `RNG` subclass.
+
+    Raises
+    ------
+    ValueError
+        If the address is NULL.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> from fastdrop.rng.capsule import FILL
+    >>> fill = FILL(lambda key, position, n, out: 0)  # a cfunc's .address in real life
+    >>> import ctypes
+    >>> capsule = fastdrop.make_capsule(ctypes.cast(fill, ctypes.c_void_p).value, key_words=2)
     """
     if address == 0:
         raise ValueError("address must be that of a function, but got NULL")
