@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, dtype_name
 from ..mask_format import BLOCK, Rate
-from ..rng import PCG64, Philox, Philox4x32, Stream
+from ..rng import PCG64, RNG, Philox, Philox4x32, Stream
 from ..rng.base import check_status
 from ..threads import get_num_threads
 from . import numba_kernels as kernels
 from .base import Backend
 
-_TWINS: Final = {
+_TWINS: Final[dict[type[RNG], int]] = {
     Philox4x32: kernels.PHILOX4X32,
     Philox: kernels.PHILOX,
     PCG64: kernels.PCG64,
@@ -113,6 +113,11 @@ def _run_blocks(
         kind = kernels.SEQUENTIAL
     else:
         kind = _TWINS.get(stream.algorithm, kernels.COMPILED)
+    if kind == kernels.COMPILED and stream.fill_address == 0:
+        raise TypeError(
+            "rng must have a capsule to run on the numba backend, "
+            f"but {stream.algorithm.__qualname__}.capsule is None"
+        )
     mask = np.array(
         [
             kind,

@@ -162,8 +162,8 @@ def _fill_philox4x32(key: Words, position: Word, n: int, out: Words) -> None:
 def _philox_four(key: Words, x0: Word, x1: Word, x2: Word, x3: Word) -> tuple[Word, ...]:
     k0, k1 = key[0], key[1]
     for _ in range(10):
-        a = _product(x0, np.uint64(0xD2E7470EE14C6C93))  # type: ignore[call-arg, arg-type]
-        b = _product(x2, np.uint64(0xCA5A826395121157))  # type: ignore[call-arg, arg-type]
+        a = _product(x0, np.uint64(0xD2E7470EE14C6C93))  # type: ignore[call-arg]
+        b = _product(x2, np.uint64(0xCA5A826395121157))  # type: ignore[call-arg]
         x0, x1, x2, x3 = b[0] ^ x1 ^ k0, b[1], a[0] ^ x3 ^ k1, a[1]
         k0 += np.uint64(0x9E3779B97F4A7C15)
         k1 += np.uint64(0xBB67AE8584CAA73B)
@@ -326,7 +326,7 @@ def _refine(
 @_njit()
 def _block_bits(mask: Words, block: int, n: int, scratch: Words, keep: Words) -> int:
     """Make keep[0:64] of a block's first n elements; bits from n on are unspecified."""
-    significant = np.int64(mask[SIGNIFICANT])
+    significant: Any = np.int64(mask[SIGNIFICANT])
     if significant == 0:
         keep[:] = _ALL if mask[THRESHOLD] else _0
         return 0
@@ -424,7 +424,9 @@ def _to_half(x: Any) -> Any:
     odd = _u32(magnitude >> _u32(13)) & _u32(1)
     normal = _u32(_u32(magnitude - _u32(0x38000000 - 0xFFF) + odd) >> _u32(13))
     # The sum's unit in the last place is the smallest subnormal: the addition rounds.
-    subnormal = _u32(_f32(magnitude.view(np.float32) + _f32(0.5)).view(np.uint32) - _u32(0x3F000000))
+    subnormal = _u32(
+        _f32(magnitude.view(np.float32) + _f32(0.5)).view(np.uint32) - _u32(0x3F000000)
+    )
     finite = subnormal if magnitude < _u32(0x38800000) else normal
     nan = _u32(_u32(0x7E00) | (_u32(magnitude >> _u32(13)) & _u32(0x3FF)))
     large = nan if magnitude > _u32(0x7F800000) else _u32(0x7C00)

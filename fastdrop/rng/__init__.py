@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .base import RNG, Stream
-from .capsule import make_capsule
+from .capsule import get_include, make_capsule
 from .numpy_adapter import NumpyRNG
 from .pcg64 import PCG64
 from .philox import Philox
@@ -43,6 +43,7 @@ __all__ = [
     "as_rng",
     "available_rngs",
     "default_rng",
+    "get_include",
     "make_capsule",
     "make_rng",
     "manual_seed",

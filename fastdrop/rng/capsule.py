@@ -7,6 +7,7 @@ so that capsules work where the compiled extension could not be built.
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any, Final, NamedTuple
 
 ABI_VERSION: Final = 1
@@ -46,6 +47,18 @@ _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
 
 # A capsule points at its struct and its name and owns neither: both live on here.
 _kept: list[Any] = []
+
+
+def get_include() -> str:
+    """Return the directory of ``fastdrop_rng.h``, for building a generator in C or Cython.
+
+    Examples
+    --------
+    >>> import os, fastdrop
+    >>> os.listdir(fastdrop.get_include()).count("fastdrop_rng.h")
+    1
+    """
+    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "_cy")
 
 
 def make_capsule(address: int, key_words: int) -> object:

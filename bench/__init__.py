@@ -1,0 +1,1 @@
+"""What dropout costs, beside what moving the bytes costs. See docs/performance.md."""

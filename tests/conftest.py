@@ -1,0 +1,47 @@
+"""What the tests share: each backend, a fixed seed, and hypothesis' settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import fastdrop
+from fastdrop.backends import NAMES
+
+settings.register_profile(
+    "fastdrop",
+    deadline=None,  # numba compiles at first use
+    max_examples=60,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # `backend` suits all examples
+)
+settings.load_profile("fastdrop")
+
+
+@pytest.fixture(params=NAMES)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test with each backend, for all threads of the process."""
+    name = request.param
+    if name not in fastdrop.available_backends():
+        pytest.skip(f"the {name} backend is not available here")
+    before = fastdrop.get_backend()
+    fastdrop.set_backend(name)
+    yield name
+    fastdrop.set_backend(before)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Run the test with each number of threads."""
+    before = fastdrop.get_num_threads()
+    fastdrop.set_num_threads(request.param)
+    yield request.param
+    fastdrop.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    fastdrop.manual_seed(20140615)

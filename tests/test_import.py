@@ -1,0 +1,60 @@
+"""What `import fastdrop` brings: light, complete and documented."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import fastdrop
+
+OPTIONAL = ["numba", "llvmlite", "torch", "ml_dtypes", "sklearn", "matplotlib", "tqdm", "Cython"]
+PUBLIC = [name for name in fastdrop.__all__ if not name.startswith("__")]
+CALLABLE = [name for name in PUBLIC if callable(getattr(fastdrop, name))]
+
+
+def test_import_brings_numpy_and_nothing_else() -> None:
+    code = "import fastdrop, sys; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert "numpy" in loaded
+    assert not loaded & set(OPTIONAL)
+
+
+def test_all_is_what_there_is() -> None:
+    defined = {
+        name
+        for name, value in vars(fastdrop).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert defined == set(PUBLIC)
+    assert len(set(fastdrop.__all__)) == len(fastdrop.__all__)
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_public_things_are_documented_with_an_example(name: str) -> None:
+    thing = getattr(fastdrop, name)
+    documentation = inspect.getdoc(thing) or ""
+    assert "Examples\n--------" in documentation
+    assert doctest.DocTestParser().get_examples(documentation)
+
+
+@pytest.mark.parametrize("name", CALLABLE)
+def test_every_parameter_is_documented(name: str) -> None:
+    thing = getattr(fastdrop, name)
+    documentation = inspect.getdoc(thing) or ""
+    if name == "Mask":  # made by dropout, not by users
+        return
+    for parameter in inspect.signature(thing).parameters:
+        assert f"\n{parameter} : " in documentation, parameter
+
+
+def test_types_are_shipped() -> None:
+    assert Path(fastdrop.__file__).with_name("py.typed").exists()
