@@ -182,8 +182,12 @@ def prepare(x, bint inplace, out):
     return None
 
 
-cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold) noexcept:
+cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold) except *:
     cdef drop_mask mask
+    if fill == 0:
+        raise TypeError(
+            "an RNG must have a capsule with a compiled fill for this backend, but capsule is None"
+        )
     mask.fill = <fastdrop_fill>fill
     mask.key = <const void *>key
     mask.draw = draw

@@ -98,8 +98,7 @@ def _checked_rng(name: str, cls: type[RNG]) -> type[RNG]:
     own = getattr(cls, "name", name)
     if own != name:
         raise ValueError(f"name must be {cls.__qualname__}.name, {own!r}, but got {name!r}")
-    if cls.capsule is not None:
-        cls.opened()
+    cls.opened()
     cls.name = name
     stream = Stream(cls, cls.seed_key(np.random.SeedSequence(0)))
     whole = stream.words(0, 64)
