@@ -1,8 +1,8 @@
 """Guard against slowdowns: ``python -m bench.check`` compares ratios with a committed baseline.
 
-A ratio is what an operation costs beside np.copyto or np.multiply, measured in turn with it, so that
-a slower machine or a busy neighbour changes both sides. It may still be up to TOLERANCE
-times the baseline's: caches and memory differ. instructions.py is the sharper guard.
+A ratio is what an operation costs beside np.copyto or np.multiply, measured in turn with it, so
+that a slower machine or a busy neighbour changes both sides. It may still be up to TOLERANCE times
+the baseline's: caches and memory differ. instructions.py is the sharper guard.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Guard that noise cannot blur: ``python -m bench.instructions`` counts instructions an element.
 
-Valgrind's callgrind runs each kernel once on one thread and counts inside the C code only. The counts depend
-on the compiler, so they are kept for each; Valgrind 3.19 knows no AVX-512.
+Valgrind's callgrind runs each kernel once, on one thread, and counts inside the C code only. The
+counts depend on the compiler, so they are kept for each; Valgrind 3.19 knows no AVX-512.
 """
 
 from __future__ import annotations
@@ -27,23 +27,29 @@ from fastdrop.mask_format import rate
 COUNTS: Final = Path(__file__).with_name("instructions.json")
 TOLERANCE: Final = 0.03
 ELEMENTS: Final = 1 << 18
+P: Final = (0.5, 0.1)
 UNKNOWN_TO_VALGRIND: Final = {"avx512"}
-ENTRIES: Final = ("drop_apply", "drop_bits")  # the C functions that hold all the work
 
-Kernel = tuple[str, Callable[[], Any]]
+Kernels = dict[str, Callable[[], Any]]
 Counts = dict[str, float]  # a kernel's name: instructions an element
 
 
-def kernels() -> list[Kernel]:
-    """Return what is counted, each of which enters C once."""
-    found: list[Kernel] = []
-    for p in (0.5, 0.1):
-        for name in ("float32", "float16", "float64"):
-            found.append((f"{name}, philox4x32, p = {p}", apply(name, "Philox4x32", p)))
-        for rng in ("PCG64", "Philox"):
-            found.append((f"float32, {rng.lower()}, p = {p}", apply("float32", rng, p)))
-        found.append((f"mask only, philox4x32, p = {p}", mask_only(p)))
-    return found
+def applying() -> Kernels:
+    """Return kernels that apply a mask: float32 for each generator, and other dtypes."""
+    variants = [("float32", rng) for rng in ("Philox4x32", "PCG64", "Philox")]
+    variants += [(name, "Philox4x32") for name in ("float16", "float64")]
+    return {
+        f"{name}, {rng.lower()}, p = {p}": apply(name, rng, p) for name, rng in variants for p in P
+    }
+
+
+def packing() -> Kernels:
+    """Return kernels that make a mask, and nothing else."""
+    return {f"mask only, philox4x32, p = {p}": mask_only(p) for p in P}
+
+
+# The C functions that hold all the work, and what enters them, once each.
+ENTRIES: Final = {"drop_apply": applying, "drop_bits": packing}
 
 
 def apply(name: str, rng: str, p: float) -> Callable[[], Any]:
@@ -65,47 +71,48 @@ def aligned(name: str) -> np.ndarray[Any, Any]:
     return memory[start : start + ELEMENTS * np.dtype(name).itemsize].view(name)
 
 
-def drive() -> None:
-    """Run every kernel once: what Valgrind watches."""
+def drive(entry: str) -> None:
+    """Run an entry's kernels: what Valgrind watches."""
     fastdrop.set_num_threads(1)
-    for _, run in kernels():
+    for run in ENTRIES[entry]().values():
         run()
 
 
 def count(isa: str) -> Counts:
     """Return each kernel's instructions an element, for an instruction set."""
+    return {name: n for entry in ENTRIES for name, n in count_entry(isa, entry).items()}
+
+
+def count_entry(isa: str, entry: str) -> Counts:
+    # An entry at a time: callgrind takes --toggle-collect and --dump-after for one function,
+    # and with a second it counts nothing.
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory, "callgrind")
-        command = [
-            "valgrind",
-            "--tool=callgrind",
-            f"--callgrind-out-file={out}",
-            *(f"--toggle-collect={entry}" for entry in ENTRIES),
-            *(f"--dump-after={entry}" for entry in ENTRIES),
-            *(sys.executable, "-m", "bench.instructions", "--drive"),
-        ]
+        watch = [f"--toggle-collect={entry}", f"--dump-after={entry}"]
+        driver = [sys.executable, "-m", "bench.instructions", "--drive", entry]
         # Other threads would confuse what --toggle-collect switches.
         alone = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         done = subprocess.run(
-            command,
+            ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *watch, *driver],
             cwd=Path(__file__).parents[1],
             env=os.environ | alone | {"FASTDROP_ISA": isa, "FASTDROP_BACKEND": "cython"},
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-        names = [name for name, _ in kernels()]
-        # One file for each time an entry was left, numbered from 1.
-        totals = [total(out.with_name(f"{out.name}.{i + 1}")) for i in range(len(names))]
-    return {name: round(n / ELEMENTS, 4) for name, n in zip(names, totals, strict=True)}
+            sys.exit(f"callgrind failed on {entry} with {isa}:\n{done.stderr}")
+        # A file for each time the entry was left, numbered from 1.
+        return {
+            name: round(total(out.with_name(f"{out.name}.{i}")) / ELEMENTS, 4)
+            for i, name in enumerate(ENTRIES[entry](), start=1)
+        }
 
 
 def total(dump: Path) -> int:
     """Return the instructions that a callgrind file accounts for."""
     found = re.search(r"^totals: (\d+)$", dump.read_text(), re.MULTILINE)
     if not found or found[1] == "0":
-        sys.exit(f"callgrind counted nothing in {ENTRIES}: are the extension's symbols stripped?")
+        sys.exit("callgrind counted nothing: are the extension's symbols stripped?")
     return int(found[1])
 
 
@@ -143,10 +150,10 @@ def missing() -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=__doc__)
     parser.add_argument("--update", action="store_true", help="rewrite this compiler's counts")
-    parser.add_argument("--drive", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--drive", choices=ENTRIES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.drive:
-        drive()
+        drive(args.drive)
         return
     why = missing()
     if why:

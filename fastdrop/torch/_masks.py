@@ -1,0 +1,144 @@
+"""The mask function on tensors: keys from torch's generators, values by fastdrop's kernels.
+
+A mask is a plain tuple: the two words of a Philox4x32 key that no other mask
+shares, the rate, and what kept elements are multiplied by.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import Parameter
+
+from .. import backends
+from .._cy import core
+from ..mask_format import Rate
+from ..rng import Philox4x32
+from ..rng.base import Stream, check_status
+
+Mask = tuple[int, int, Rate, float]
+
+CODES: Final = {  # as kernels.h numbers them
+    torch.float16: 0,
+    torch.bfloat16: 1,
+    torch.float32: 2,
+    torch.float64: 3,
+    torch.complex64: 4,
+    torch.complex128: 5,
+}
+PLAIN: Final = (Tensor, Parameter)
+FILL: Final = 0 if core is None else core.fill_address(Philox4x32.name)
+
+
+class _Key(threading.local):
+    """Room for a key that torch writes and Python reads: one for each thread."""
+
+    def __init__(self) -> None:
+        with torch.inference_mode(False):
+            self.tensor = torch.from_numpy(np.zeros(2, np.int64))
+        self.words = self.tensor.numpy().view(np.uint64).data
+
+
+_key = _Key()
+
+
+def new_key(generator: torch.Generator | None) -> tuple[int, int]:
+    """Draw a key of 126 random bits from a torch generator; None for the default one."""
+    key = _key
+    key.tensor.random_(generator=generator) if generator else key.tensor.random_()
+    words = key.words
+    return words[0], words[1]
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the kernels know the dtype, and how the elements lie in memory."""
+    return x.dtype in CODES and x.layout is torch.strided and not x.is_nested
+
+
+def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
+    """Write x * scale where the mask keeps and +0.0 elsewhere to `out`, which may be x.
+
+    Elements count in C order whatever the layouts are, so that a gradient
+    meets the forward's mask in any layout. Autograd sees nothing of it.
+    """
+    key0, key1, rate, scale = mask
+    address = x.data_ptr()  # 0 if x stands for zeros without having memory
+    contiguous = x.is_contiguous() and out.is_contiguous()
+    if not (address and compiled()) or x.is_neg() or x.is_conj():
+        _evaluate_by_torch(x, mask, out)
+    elif contiguous:
+        status = core.apply_raw(
+            FILL,
+            key0,
+            key1,
+            0,
+            rate.threshold,
+            scale,
+            CODES[x.dtype],
+            x.numel(),
+            address,
+            out.data_ptr(),
+            torch.get_num_threads(),
+        )
+        check_status(status, Philox4x32.name)
+    elif out is x:
+        _evaluate_by_torch(x, mask, out)  # refuses memory that overlaps itself
+    else:
+        key = np.array([key0, key1], np.uint64)
+        status = core.apply(
+            FILL,
+            key.ctypes.data,
+            0,
+            rate.threshold,
+            scale,
+            0,
+            _as_array(x),
+            _as_array(out),
+            torch.get_num_threads(),
+        )
+        check_status(status, Philox4x32.name)
+
+
+def _evaluate_by_torch(x: Tensor, mask: Mask, out: Tensor) -> None:
+    with torch.no_grad():
+        kept = to_bool(mask, x.numel()).view(x.shape)
+        out.copy_(torch.where(kept, x * mask[3], 0))
+
+
+def _as_array(x: Tensor) -> NDArray[Any]:
+    """Return a tensor's memory as an array; the kernels take other 16-bit types for bfloat16."""
+    x = x.detach()
+    return x.view(torch.int16).numpy() if x.dtype is torch.bfloat16 else x.numpy()
+
+
+def evaluated(x: Tensor, mask: Mask) -> Tensor:
+    """Return x * scale where the mask keeps, +0.0 elsewhere, in x's layout."""
+    out = torch.empty_like(x)
+    evaluate(x, mask, out)
+    return out
+
+
+def factors(x: Tensor, mask: Mask) -> Tensor:
+    """Return what the mask makes of ones like x: scale or 0 for each element."""
+    ones = torch.ones_like(x)
+    evaluate(ones, mask, ones)
+    return ones
+
+
+def to_bool(mask: Mask, n: int) -> Tensor:
+    """Return whether each of n elements is kept: bool, shape (n,)."""
+    key0, key1, rate, _ = mask
+    packed = np.empty(-(-n // 8), np.uint8)
+    stream = Stream(Philox4x32, np.array([key0, key1], np.uint64))
+    backends.current().bits(stream, 0, rate, 0, n, packed)
+    return torch.from_numpy(np.unpackbits(packed, count=n, bitorder="little").view(np.bool_))
+
+
+def compiled() -> bool:
+    """Whether the compiled backend is the current one."""
+    return backends.current().name == "cython"

@@ -1,0 +1,103 @@
+"""x * scale where a new mask keeps, 0 elsewhere: what every kind of dropout is made of.
+
+What autograd keeps for the backward pass is the mask's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from ..mask_format import rate
+from ._graph import first_of_channels, scaled_in_graph
+from ._masks import Mask, evaluate, evaluated, factors, new_key, takes
+from ._small import SMALL
+
+
+def scaled(
+    x: Tensor,
+    p: float,
+    scale: float,
+    *,
+    channelwise: bool = False,
+    inplace: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return x * scale where a new mask keeps, and 0 elsewhere.
+
+    `x` is a CPU tensor that `takes` accepts. With `channelwise`, all elements
+    of ``x[i, j]`` share one element of the mask.
+    """
+    if in_graph():
+        y = scaled_in_graph(x, p, scale, channelwise, generator)
+        return x.copy_(y) if inplace else y
+    dual = forward_ad._current_level >= 0
+    recorded = dual or (x.requires_grad and torch.is_grad_enabled())
+    if inplace:
+        _claim(x)
+    mask = (*new_key(generator), rate(p), scale)
+    if channelwise and x.dim() > 2:
+        factor = factors(first_of_channels(x), mask)
+    elif not recorded:
+        out = x if inplace else torch.empty_like(x)
+        evaluate(x, mask, out)
+        return out
+    elif x.numel() > SMALL and not (inplace and dual):
+        return _apply_masked(x, mask, inplace)
+    else:
+        factor = factors(x, mask)
+    return x.mul_(factor) if inplace else x * factor
+
+
+def in_graph() -> bool:
+    """Whether operators are being recorded or intercepted, and memory must not be touched."""
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+
+
+class _Masked(torch.autograd.Function):
+    """x * scale where the mask keeps: a linear function that is its own transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Mask, inplace: bool) -> Tensor:
+        ctx.mask = mask
+        if not inplace:
+            return evaluated(x, mask)
+        ctx.mark_dirty(x)
+        evaluate(x, mask, x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _masked(grad, ctx.mask), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return _masked(tangent, ctx.mask)
+
+
+# Function.apply first looks for functorch transforms, which never get here.
+_apply_masked: Callable[[Tensor, Mask, bool], Tensor] = super(
+    torch.autograd.Function, _Masked
+).apply
+
+
+def _masked(x: Tensor, mask: Mask) -> Tensor:
+    """Return x, a gradient or tangent, under a forward's mask."""
+    if torch._C._are_functorch_transforms_active() or not (torch._C._has_storage(x) and takes(x)):
+        return x * factors(torch.ones(x.shape, dtype=x.dtype), mask)
+    if (torch.is_grad_enabled() and x.requires_grad) or forward_ad._current_level >= 0:
+        return _apply_masked(x, mask, False)
+    return evaluated(x, mask)
+
+
+def _claim(x: Tensor) -> None:
+    """Count a change of x's values, or raise torch's error if it may not change."""
+    root = x if x._base is None else x._base
+    is_leaf = torch.is_grad_enabled() and root.requires_grad and root.is_leaf
+    if is_leaf or (x.is_inference() and not torch.is_inference_mode_enabled()):
+        x.mul_(1)  # raises, before a random number is spent
+    torch.autograd.graph.increment_version(x)

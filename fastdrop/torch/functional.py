@@ -1,0 +1,192 @@
+"""torch.nn.functional's dropouts on fastdrop's masks, with an optional generator.
+
+Signatures, errors and warnings are torch's. Tensors that fastdrop does not
+take (see `fastdrop.torch.enable`) are left to torch's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as torchs_own
+
+from ._family import Kind, drop, eligible
+from ._masks import takes
+
+__all__ = [
+    "alpha_dropout",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
+]
+
+_ELEMENTS: Final = Kind()
+_CHANNELS: Final = Kind(channelwise=True)
+
+
+def dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Zero elements with probability `p` and multiply the others by 1/(1-p).
+
+    Parameters
+    ----------
+    input : Tensor
+        Any shape; float16, bfloat16, float32, float64, complex64 or complex128.
+    p : float, optional
+        Drop probability, 0 <= p <= 1.
+    training : bool, optional
+        False returns `input` itself.
+    inplace : bool, optional
+        Write into `input`.
+    generator : torch.Generator, optional
+        Where the mask's key is drawn; torch's default CPU generator if None.
+
+    Raises
+    ------
+    ValueError
+        If `p` is outside [0, 1].
+    RuntimeError
+        If the dtype has no fractions, as from torch.
+
+    References
+    ----------
+    G. E. Hinton, N. Srivastava, A. Krizhevsky, I. Sutskever, R. R.
+    Salakhutdinov, "Improving neural networks by preventing co-adaptation of
+    feature detectors", arXiv:1207.0580, 2012.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch.functional as F
+    >>> y = F.dropout(torch.ones(1000), p=0.5, generator=torch.Generator().manual_seed(1))
+    >>> y.unique()
+    tensor([0., 2.])
+    """
+    return _run(torchs_own.dropout, _ELEMENTS, input, p, training, inplace, generator)
+
+
+def dropout1d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Zero whole channels: `input` is (N, C, L) or (C, L); see `dropout`."""
+    return _run(torchs_own.dropout1d, _CHANNELS, input, p, training, inplace, generator, batched=3)
+
+
+def dropout2d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Zero whole channels: `input` is (N, C, H, W); see `dropout`.
+
+    As torch does, it takes three dimensions for (N, C, L), and warns.
+    """
+    return _run(torchs_own.dropout2d, _CHANNELS, input, p, training, inplace, generator)
+
+
+def dropout3d(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Zero whole channels: `input` is (N, C, D, H, W) or (C, D, H, W); see `dropout`."""
+    return _run(torchs_own.dropout3d, _CHANNELS, input, p, training, inplace, generator, batched=5)
+
+
+def alpha_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Set elements to SELU's saturation value, keeping mean 0 and variance 1; see `dropout`.
+
+    References
+    ----------
+    G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing
+    neural networks", NeurIPS 2017.
+    """
+    return _run(torchs_own.alpha_dropout, Kind(alpha=True), input, p, training, inplace, generator)
+
+
+def feature_alpha_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Do `alpha_dropout` to whole channels: `input` is (N, C, ...)."""
+    return _run(
+        torchs_own.feature_alpha_dropout,
+        Kind(channelwise=True, alpha=True),
+        input,
+        p,
+        training,
+        inplace,
+        generator,
+    )
+
+
+def _run(
+    own: Callable[..., Tensor],
+    kind: Kind,
+    input: Tensor,
+    p: float,
+    training: bool,
+    inplace: bool,
+    generator: Generator | None,
+    batched: int = 0,
+) -> Tensor:
+    """Run a dropout; where `batched` counts dimensions, one less stands for a batch of one."""
+    if not _taken(input, kind):
+        if generator is not None:
+            raise RuntimeError(
+                "generator must be None for a tensor that fastdrop leaves to torch, "
+                f"but got one with {input.dtype} on {input.device}"
+            )
+        return own(input, p, training, inplace)
+    if kind.channelwise or not 0.0 <= p <= 1.0:
+        own(input, p, training=False)  # raises or warns as torch does, and does nothing else
+    if not training or p == 0.0:
+        return input
+    if input.dim() + 1 != batched:
+        return drop(input, p, training, kind, inplace, generator)
+    y = drop(input.unsqueeze(0), p, training, kind, inplace, generator)
+    return input if inplace else y.squeeze(0)
+
+
+def _taken(x: Tensor, kind: Kind) -> bool:
+    if x.device.type != "cpu":
+        return False
+    if torch.compiler.is_compiling():
+        return takes(x)
+    return (
+        eligible(x, 0.0, kind)
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._get_tracing_state()
+    )

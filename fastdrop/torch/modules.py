@@ -1,0 +1,156 @@
+"""torch.nn's dropout modules on fastdrop's masks, with an optional generator."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar, cast
+
+from torch import Generator, Tensor, nn
+
+from . import functional as F  # noqa: N812
+
+__all__ = [
+    "AlphaDropout",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+    "convert",
+]
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+class _WithGenerator(nn.modules.dropout._DropoutNd):
+    """What the modules add to torch's: where masks are drawn."""
+
+    generator: Generator | None
+
+    def __init__(
+        self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None
+    ) -> None:
+        super().__init__(p, inplace)
+        self.generator = generator
+
+
+class Dropout(_WithGenerator, nn.Dropout):
+    """`torch.nn.Dropout` on fastdrop's masks.
+
+    Parameters
+    ----------
+    p : float, optional
+        Drop probability, 0 <= p <= 1.
+    inplace : bool, optional
+        Write into the input.
+    generator : torch.Generator, optional
+        Where masks are drawn; torch's default CPU generator if None.
+
+    Raises
+    ------
+    ValueError
+        If `p` is outside [0, 1].
+
+    References
+    ----------
+    G. E. Hinton, N. Srivastava, A. Krizhevsky, I. Sutskever, R. R.
+    Salakhutdinov, "Improving neural networks by preventing co-adaptation of
+    feature detectors", arXiv:1207.0580, 2012.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> layer = fastdrop.torch.Dropout(p=0.2)
+    >>> layer(torch.ones(2, 3)).shape
+    torch.Size([2, 3])
+    >>> layer
+    Dropout(p=0.2, inplace=False)
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` with elements dropped; `input` itself in eval mode."""
+        return F.dropout(input, self.p, self.training, self.inplace, generator=self.generator)
+
+
+class Dropout1d(_WithGenerator, nn.Dropout1d):
+    """`torch.nn.Dropout1d` on fastdrop's masks: whole channels of (N, C, L) or (C, L)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` with channels dropped; `input` itself in eval mode."""
+        return F.dropout1d(input, self.p, self.training, self.inplace, generator=self.generator)
+
+
+class Dropout2d(_WithGenerator, nn.Dropout2d):
+    """`torch.nn.Dropout2d` on fastdrop's masks: whole channels of (N, C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` with channels dropped; `input` itself in eval mode."""
+        return F.dropout2d(input, self.p, self.training, self.inplace, generator=self.generator)
+
+
+class Dropout3d(_WithGenerator, nn.Dropout3d):
+    """`torch.nn.Dropout3d` on fastdrop's masks: channels of (N, C, D, H, W) or (C, D, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` with channels dropped; `input` itself in eval mode."""
+        return F.dropout3d(input, self.p, self.training, self.inplace, generator=self.generator)
+
+
+class AlphaDropout(_WithGenerator, nn.AlphaDropout):
+    """`torch.nn.AlphaDropout` on fastdrop's masks: keeps mean 0 and variance 1 after SELU."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` with elements saturated; `input` itself in eval mode."""
+        # torch's own modules of this kind pay no attention to `inplace` either.
+        return F.alpha_dropout(input, self.p, self.training, generator=self.generator)
+
+
+class FeatureAlphaDropout(_WithGenerator, nn.FeatureAlphaDropout):
+    """`torch.nn.FeatureAlphaDropout` on fastdrop's masks: `AlphaDropout` of whole channels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` with channels saturated; `input` itself in eval mode."""
+        return F.feature_alpha_dropout(input, self.p, self.training, generator=self.generator)
+
+
+TWINS: Final[dict[type[nn.Module], type[_WithGenerator]]] = {
+    nn.Dropout: Dropout,
+    nn.Dropout1d: Dropout1d,
+    nn.Dropout2d: Dropout2d,
+    nn.Dropout3d: Dropout3d,
+    nn.AlphaDropout: AlphaDropout,
+    nn.FeatureAlphaDropout: FeatureAlphaDropout,
+}
+
+
+def convert(model: AnyModule, *, generator: Generator | None = None) -> AnyModule:
+    """Turn torch's dropout modules inside a model into fastdrop's, in place.
+
+    The modules stay the same objects, with their hooks and modes. Subclasses
+    of torch's modules are left alone, and so are dropouts that are no modules,
+    such as the ones inside `torch.nn.MultiheadAttention` and `torch.nn.LSTM`:
+    `fastdrop.torch.enable` reaches those too.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    generator : torch.Generator, optional
+        Where all of them draw their masks.
+
+    Returns
+    -------
+    torch.nn.Module
+        `model` itself.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> model = fastdrop.torch.convert(torch.nn.Sequential(torch.nn.Dropout(0.1)))
+    >>> type(model[0]).__module__
+    'fastdrop.torch.modules'
+    """
+    for module in model.modules():
+        twin = TWINS.get(type(module))
+        if twin is not None:
+            module.__class__ = twin
+            cast(_WithGenerator, module).generator = generator
+    return model
