@@ -1,8 +1,9 @@
 """Guard against slowdowns: ``python -m bench.check`` compares ratios with a committed baseline.
 
 A ratio is what an operation costs beside np.copyto or np.multiply, measured in turn with it, so
-that a slower machine or a busy neighbour changes both sides. It may still be up to TOLERANCE times
-the baseline's: caches and memory differ. instructions.py is the sharper guard.
+that a slower machine changes both sides. Each side counts with its fastest round, for a busy
+neighbour only ever adds. The ratio may be up to TOLERANCE times the baseline's: caches and memory
+differ. instructions.py is the sharper guard.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Pair:
             forward=layer,
             evaluated=fastdrop.Dropout(0.5).eval(),
         )
-        return lab.ratio(
+        return lab.ratio_of_fastest(
             Statement(self.ours, names, backend=self.backend), Statement(self.floor, names)
         )
 

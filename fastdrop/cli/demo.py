@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..rng import make_rng
@@ -38,7 +39,10 @@ def run(args: argparse.Namespace) -> None:
         flush=True,
     )
     scores = np.empty((2, len(args.seeds), args.epochs + 1, 2, 2))
-    with tqdm(total=2 * len(args.seeds) * args.epochs, unit="epoch", leave=False) as bar:
+    bar = tqdm(total=2 * len(args.seeds) * args.epochs, unit="epoch", leave=False)
+    # On a busy machine, BLAS threads that wait for each other over matrices as small as
+    # these take ten times as long as one.
+    with bar, threadpool_limits(1, user_api="blas"):
         for row, p in enumerate((0.0, args.p)):
             for column, seed in enumerate(args.seeds):
                 scores[row, column] = train(
