@@ -61,12 +61,13 @@ def extension() -> Extension:
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *X86_MACRO],
         extra_compile_args=[*FLAGS, *MORE_FLAGS],
         extra_link_args=["-pthread", *MORE_FLAGS],
-        # Without a C compiler the install still succeeds, and numba takes over.
-        optional=True,
     )
 
 
+[core] = cythonize([extension()], language_level=3)
+core.optional = True  # cythonize forgets it. Without a C compiler numba takes over.
+
 setup(
-    ext_modules=cythonize([extension()], language_level=3),
+    ext_modules=[core],
     cmdclass={"build_ext": BuildKernels},
 )

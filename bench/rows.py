@@ -142,7 +142,7 @@ def inplace_large(lab: Lab, p: float) -> float:
     (MEDIUM, LARGE), PROBABILITIES, higher=True,
 )  # fmt: skip
 def two_threads(lab: Lab, n: int, p: float) -> Measured:
-    if len(os.sched_getaffinity(0)) < 2:
+    if (os.cpu_count() or 1) < 2:
         raise UnavailableError("this process has one processor")
     names, code = namespace(ones(lab.size(n))), OUT.format(p=p)
     gain = lab.ratio(Statement(code, names, threads=1), Statement(code, names, threads=2))

@@ -109,7 +109,10 @@ def check_writable(out: Array, name: str) -> None:
 
 
 def _same_memory(a: Array, b: Array) -> bool:
-    return a.ctypes.data == b.ctypes.data and a.strides == b.strides
+    """Whether b's elements, of a's shape, are a's; axes of length 1 have no stride that matters."""
+    return a.ctypes.data == b.ctypes.data and all(
+        s == t for s, t, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1
+    )
 
 
 def _overlaps_itself(a: Array) -> bool:

@@ -104,10 +104,10 @@ def dropout(
     """
     checked = rate(p)
     if not training or checked.p == 0.0:
-        y, checked = identity(x, inplace, out), rate(0.0)
-        stream, draw = as_rng(rng).reserve(0)
-    else:
-        y = prepare(x, inplace, out)
-        stream, draw = as_rng(rng).reserve(checked.words(x.size))
-        backends.apply(stream, draw, checked, 0, x, y)
+        source = as_rng(rng)  # a bad one is refused before out is written
+        y = identity(x, inplace, out)
+        return (y, Mask(*source.reserve(0), rate(0.0), x.shape)) if return_mask else y
+    y = prepare(x, inplace, out)
+    stream, draw = as_rng(rng).reserve(checked.words(x.size))
+    backends.apply(stream, draw, checked, 0, x, y)
     return (y, Mask(stream, draw, checked, x.shape)) if return_mask else y

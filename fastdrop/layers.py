@@ -27,8 +27,10 @@ class Dropout:
     inplace : bool, optional
         Write into the input.
     rng : optional
-        As for `dropout`. None stands for the default generator; anything else
-        is the layer's own.
+        As for `dropout`. None stands for the default generator, which belongs
+        to no layer: pickle and copy do not carry it, and load_state_dict sets
+        it for the whole process, as restoring torch's generator does. Anything
+        else is the layer's own.
 
     Attributes
     ----------

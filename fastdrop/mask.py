@@ -21,7 +21,7 @@ class Mask:
     probability and a shape, some hundred bytes whatever the shape is. Slicing
     along the first axis costs nothing and gives the same bits as the whole.
 
-    `Dropout.mask`, `Dropout.forward_mask` and ``dropout(..., return_mask=True)`` return masks.
+    `Dropout.mask` and ``dropout(..., return_mask=True)`` return masks.
 
     Attributes
     ----------

@@ -70,7 +70,7 @@ def rate(p: Any) -> Rate:
     """
     if type(p) is not float:
         p = _as_float(p)
-    return _rate(p)
+    return _rate(p + 0.0)  # -0.0 is 0.0
 
 
 def _as_float(p: Any) -> float:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import os
 import sys
+from typing import Final
 
 from ._version import __version__
+
+MOST_THREADS: Final = 256  # as many as the pool may have
 
 _set: int | None = None
 _default: int | None = None
@@ -18,14 +21,14 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        1 or more. The result does not depend on it.
+        1 to 256. The result does not depend on it.
 
     Raises
     ------
     TypeError
         If `n` is no int.
     ValueError
-        If `n` is below 1.
+        If `n` is below 1 or above 256.
 
     Examples
     --------
@@ -38,8 +41,8 @@ def set_num_threads(n: int) -> None:
     global _set
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"n must be an int of 1 or more, but got {n!r} ({type(n).__name__})")
-    if n < 1:
-        raise ValueError(f"n must be 1 or more, but got {n}")
+    if not 1 <= n <= MOST_THREADS:
+        raise ValueError(f"n must be between 1 and {MOST_THREADS}, but got {n}")
     _set = n.__index__()
 
 
@@ -65,7 +68,7 @@ def get_num_threads() -> int:
 
 def _from_environment() -> int | None:
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdigit() and int(first) > 0 else None
+    return min(int(first), MOST_THREADS) if first.isdigit() and int(first) > 0 else None
 
 
 def _usable_processors() -> int:
@@ -73,7 +76,7 @@ def _usable_processors() -> int:
         processors = len(os.sched_getaffinity(0))
     else:
         processors = os.cpu_count() or 1
-    return max(1, min(processors, _cgroup_quota() or processors))
+    return max(1, min(processors, _cgroup_quota() or processors, MOST_THREADS))
 
 
 def _cgroup_quota() -> int | None:

@@ -23,25 +23,27 @@ DROP_INLINE vu64 select32(vu64 v, uint64_t bits)
 #endif
 }
 
+/* Below AVX-512 these compare 32-bit lanes: SSE2 has no 64-bit comparison. */
 DROP_INLINE vu64 select64(vu64 v, uint64_t bits)
 {
 #if defined(__AVX512F__)
     return (vu64)_mm512_maskz_mov_epi64((__mmask8)bits, (__m512i)v);
 #else
-    const vu64 lane = DROP_FIRST64(1, 2, 4, 8, 16, 32, 64, 128);
-    return v & (vu64)((bits & lane) == lane);
+    const vu32 lane = DROP_PAIRS32;
+    return v & (vu64)(((uint32_t)bits & lane) == lane);
 #endif
 }
 
 /* One bit for two neighbouring lanes. */
 DROP_INLINE vu64 select128(vu64 v, uint64_t bits)
 {
-    const vu64 lane = DROP_FIRST64(1, 1, 2, 2, 4, 4, 8, 8);
 #if defined(__AVX512F__)
-    __mmask8 kept = _mm512_test_epi64_mask(_mm512_set1_epi64((long long)bits), (__m512i)lane);
+    const __m512i lane = _mm512_setr_epi64(1, 1, 2, 2, 4, 4, 8, 8);
+    __mmask8 kept = _mm512_test_epi64_mask(_mm512_set1_epi64((long long)bits), lane);
     return (vu64)_mm512_maskz_mov_epi64(kept, (__m512i)v);
 #else
-    return v & (vu64)((bits & lane) == lane);
+    const vu32 lane = DROP_QUADS32;
+    return v & (vu64)(((uint32_t)bits & lane) == lane);
 #endif
 }
 

@@ -5,8 +5,6 @@
 #include <stdint.h>
 #include <unistd.h>
 
-enum { DROP_SERIAL_BELOW = 1 << 15 }; /* elements; one thread is done before a second has woken */
-
 static inline uint64_t last_level_cache(void)
 {
     static uint64_t size; /* racing threads store the same number */

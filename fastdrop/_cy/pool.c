@@ -43,14 +43,41 @@ static void wait_a_little(int *spins)
 static atomic_uint gate;
 static atomic_int sleepers;
 static atomic_llong next_task;
-static int64_t task_count;
+static atomic_llong task_count;
 static drop_task task_function;
 static void *task_context;
+static unsigned task_rounding;
 
 static int workers;
 static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER; /* held while an operation runs */
 static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t alarm = PTHREAD_COND_INITIALIZER;
+
+/* Whether subnormal numbers are flushed to zero is a thread's own setting: a
+ * worker has to take over the caller's, or results would depend on who computed them. */
+static unsigned get_rounding(void)
+{
+#if defined(__x86_64__)
+    return _mm_getcsr();
+#elif defined(__aarch64__)
+    uint64_t fpcr;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(fpcr));
+    return (unsigned)fpcr;
+#else
+    return 0;
+#endif
+}
+
+static void set_rounding(unsigned rounding)
+{
+#if defined(__x86_64__)
+    _mm_setcsr(rounding);
+#elif defined(__aarch64__)
+    __asm__ __volatile__("msr fpcr, %0" : : "r"((uint64_t)rounding));
+#else
+    (void)rounding;
+#endif
+}
 
 static void run_tasks(void)
 {
@@ -95,6 +122,7 @@ static void *work(void *unused)
             sleep_until_open();
             spins = 0;
         }
+        set_rounding(task_rounding);
         run_tasks();
         atomic_fetch_sub(&gate, 1);
         /* The operation may stay open after its last task is claimed: look away. */
@@ -139,7 +167,8 @@ void drop_parallel(int threads, int64_t tasks, drop_task task, void *context)
     int helpers = workers < threads - 1 ? workers : threads - 1;
     task_function = task;
     task_context = context;
-    task_count = tasks;
+    task_rounding = get_rounding();
+    atomic_store(&task_count, tasks);
     atomic_store(&next_task, 0);
     atomic_store(&gate, OPEN | (uint32_t)helpers * PLACE);
     if (atomic_load(&sleepers) > 0) {

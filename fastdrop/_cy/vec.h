@@ -45,10 +45,14 @@ typedef double vf64 __attribute__((vector_size(DROP_VEC)));
 #elif DROP_VEC == 32
 #define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b, c, d}
 #define DROP_BITS32 {1, 2, 4, 8, 16, 32, 64, 128}
+#define DROP_PAIRS32 {1, 1, 2, 2, 4, 4, 8, 8}
+#define DROP_QUADS32 {1, 1, 1, 1, 2, 2, 2, 2}
 #define DROP_BITS16 {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}
 #else
 #define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b}
 #define DROP_BITS32 {1, 2, 4, 8}
+#define DROP_PAIRS32 {1, 1, 2, 2}
+#define DROP_QUADS32 {1, 1, 1, 1}
 #define DROP_BITS16 {1, 2, 4, 8, 16, 32, 64, 128}
 #endif
 
@@ -115,14 +119,6 @@ DROP_INLINE void store_streaming(void *to, vu64 v)
     _mm_stream_si128((__m128i *)to, (__m128i)v);
 #else
     DROP_STORE(to, v);
-#endif
-}
-
-/* Makes streamed stores visible to other threads. */
-DROP_INLINE void fence_streaming(void)
-{
-#if defined(__SSE2__)
-    _mm_sfence();
 #endif
 }
 

@@ -3,6 +3,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "bits.h"
 #include "cache.h"
@@ -10,6 +13,7 @@
 
 enum {
     BLOCKS_PER_TASK = 8,
+    SERIAL_BELOW = 1 << 15, /* elements: one thread is done before a second has woken */
     BAND_BITS = 1 << 21, /* mask bits made at once for a transposed band: 256 KB, in L2 */
     BAND_ROWS = 512,
     BAND_COLUMNS = 1 << 15,
@@ -39,6 +43,16 @@ typedef struct {
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+/* Makes streamed stores visible to the thread that waits for this one. */
+static void fence_streaming(void)
+{
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+static ptrdiff_t distance(ptrdiff_t stride) { return stride < 0 ? -stride : stride; }
+
 /* Drops axes of length 1 and joins neighbours that both arrays walk evenly. */
 static void collapse(drop_arrays *a)
 {
@@ -67,7 +81,7 @@ static int fastest_axis(const drop_arrays *a)
 {
     int best = a->ndim - 1;
     for (int i = a->ndim - 2; i >= 0; i--)
-        if (labs(a->y_stride[i]) < labs(a->y_stride[best])) best = i;
+        if (distance(a->y_stride[i]) < distance(a->y_stride[best])) best = i;
     return best;
 }
 
@@ -159,6 +173,7 @@ static void row_task(void *context, int64_t task)
             at += n;
         }
     }
+    if (op->streaming) fence_streaming();
 }
 
 /* Rows along an earlier axis, as in Fortran order. The axes before it pick a
@@ -242,7 +257,7 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
     const int uncached = op.size * (uint64_t)item_size[dtype] > last_level_cache();
     op.streaming = uncached && arrays->x != arrays->y;
     op.prefetch = uncached ? PREFETCH : 0;
-    if (op.size < DROP_SERIAL_BELOW) threads = 1;
+    if (op.size < SERIAL_BELOW) threads = 1;
     if (op.axis == arrays->ndim - 1) {
         uint64_t blocks = (first % DROP_BLOCK + op.size + DROP_BLOCK - 1) / DROP_BLOCK;
         drop_parallel(threads, (int64_t)((blocks + BLOCKS_PER_TASK - 1) / BLOCKS_PER_TASK), row_task, &op);
@@ -268,7 +283,7 @@ int drop_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first
               uint8_t *out, int threads)
 {
     operation op = {.kernels = kernels, .mask = mask, .first = first, .size = n, .bits_out = out};
-    if (n < DROP_SERIAL_BELOW) threads = 1;
+    if (n < SERIAL_BELOW) threads = 1;
     uint64_t task_bits = BLOCKS_PER_TASK * DROP_BLOCK;
     drop_parallel(threads, (int64_t)((n + task_bits - 1) / task_bits), bits_task, &op);
     return atomic_load(&op.failure);

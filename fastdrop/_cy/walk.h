@@ -2,9 +2,11 @@
 #ifndef DROP_WALK_H
 #define DROP_WALK_H
 
+#include <limits.h>
+
 #include "kernels.h"
 
-enum { DROP_MAX_DIMS = 64, DROP_NO_MEMORY = -1000 };
+enum { DROP_MAX_DIMS = 64, DROP_NO_MEMORY = INT_MIN };
 
 /* x and y: the same shape; strides in bytes. */
 typedef struct {

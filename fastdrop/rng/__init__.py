@@ -99,7 +99,6 @@ def _checked_rng(name: str, cls: type[RNG]) -> type[RNG]:
     if own != name:
         raise ValueError(f"name must be {cls.__qualname__}.name, {own!r}, but got {name!r}")
     cls.opened()
-    cls.name = name
     stream = Stream(cls, cls.seed_key(np.random.SeedSequence(0)))
     whole = stream.words(0, 64)
     pieces = [stream.words(a, b - a) for a, b in ((37, 64), (0, 5), (5, 37))]
@@ -108,6 +107,7 @@ def _checked_rng(name: str, cls: type[RNG]) -> type[RNG]:
             f"fill must be a pure function of key and position, but {cls.__qualname__}'s words "
             "0 to 63 differ when they are asked for in pieces"
         )
+    cls.name = name
     return cls
 
 

@@ -50,6 +50,10 @@ class Stream:
         """Return what a compiled `fill` takes as its key, for one evaluation."""
         return self.key
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Addresses mean nothing in another process, nor after this key is gone.
+        return type(self), (self.algorithm, self.key)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Stream):
             return NotImplemented
@@ -101,6 +105,11 @@ class RNG:
         self._start(self.seed_key(self._seed_seq), 0)
 
     def _start(self, key: Words, position: int) -> None:
+        if key.shape != (type(self).key_words(),):
+            raise ValueError(
+                f"the key of {self.name} must have {type(self).key_words()} words, "
+                f"but seed_key returned one of shape {key.shape}"
+            )
         # One assignment, so that no thread sees a stream with another's position.
         self._source = Stream(type(self), key), Counter(position, STREAM_END)
 

@@ -60,6 +60,9 @@ class SequentialStream(Stream):
     def open(self) -> Words:
         return _OpenedKey(copy.deepcopy(self._snapshot)).view
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._snapshot,)
+
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -120,7 +123,9 @@ class NumpyRNG:
         return stream, draw
 
     def random_raw(self, size: int | None = None) -> int | Words:
-        """Return the next 64-bit words of the stream."""
+        """Return the next 64-bit words of the stream, one as an int for None."""
+        if size is not None and size < 0:
+            raise ValueError(f"size must be 0 or more, but got {size}")
         with self.bit_generator.lock:
             words = _next_words(self.bit_generator, 1 if size is None else size)
         return int(words[0]) if size is None else words
@@ -136,7 +141,11 @@ class NumpyRNG:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        if not isinstance(state, dict) or state.get("rng") != "numpy":
+        if (
+            not isinstance(state, dict)
+            or state.get("rng") != "numpy"
+            or "bit_generator" not in state
+        ):
             raise ValueError(
                 f"state must be that of a NumPy bit generator (rng='numpy'), but got {state!r:.200}"
             )
