@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fastdrop
 import numpy as np
 import pytest
+
+import fastdrop
 
 RNGS = [7, np.random.PCG64(7), np.random.Philox(7), np.random.MT19937(7), np.random.SFC64(7)]
 IDS = ["Philox4x32", "PCG64", "Philox", "MT19937", "SFC64"]
