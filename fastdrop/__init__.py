@@ -9,7 +9,7 @@
 from ._version import __version__
 from .backends import available_backends, get_backend, set_backend, use_backend
 from .config import show_config
-from .functional import dropout
+from .functional import dropout, dropout_backward
 from .layers import Dropout
 from .mask import Mask
 from .rng import (
@@ -36,6 +36,7 @@ __all__ = [
     "available_backends",
     "available_rngs",
     "dropout",
+    "dropout_backward",
     "get_backend",
     "get_include",
     "get_num_threads",

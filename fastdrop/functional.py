@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
 from . import backends
-from .arrays import Array, identity, prepare
+from .arrays import Array, check_array, identity, prepare
 from .mask import Mask
-from .mask_format import rate
+from .mask_format import Rate, rate
 from .rng import as_rng
+from .sharing import mask_strides, noise_shape_of
 
 if TYPE_CHECKING:
     from .rng import RNGLike
@@ -21,6 +24,8 @@ def dropout(
     training: bool = ...,
     inplace: bool = ...,
     *,
+    noise_shape: Sequence[int | None] | None = ...,
+    broadcast_dims: Iterable[int] = ...,
     rng: RNGLike = ...,
     out: Array | None = ...,
     return_mask: Literal[False] = ...,
@@ -32,6 +37,8 @@ def dropout(
     training: bool = ...,
     inplace: bool = ...,
     *,
+    noise_shape: Sequence[int | None] | None = ...,
+    broadcast_dims: Iterable[int] = ...,
     rng: RNGLike = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
@@ -42,6 +49,8 @@ def dropout(
     training: bool = True,
     inplace: bool = False,
     *,
+    noise_shape: Sequence[int | None] | None = None,
+    broadcast_dims: Iterable[int] = (),
     rng: RNGLike = None,
     out: Array | None = None,
     return_mask: bool = False,
@@ -58,6 +67,12 @@ def dropout(
         If False, the identity: `x` itself is returned.
     inplace : bool, optional
         Write into `x`.
+    noise_shape : sequence of int or None, optional
+        Shape to draw the mask over: 1 along axes whose elements share their
+        fate, x's length (or None) along others, as in TensorFlow and Keras.
+    broadcast_dims : iterable of int, optional
+        The same said by the shared axes, as in Flax; negative ones count from
+        the end.
     rng : optional
         None for the default generator (see `manual_seed`), an int or a
         SeedSequence to seed a new one, a fastdrop RNG, a NumPy Generator or
@@ -80,8 +95,8 @@ def dropout(
     TypeError
         If `x` or `out` is no plain array of a supported dtype.
     ValueError
-        If `p` is out of range, or `out` has another shape, is read-only or
-        overlaps `x` in part.
+        If `p` is out of range, `noise_shape` or `broadcast_dims` do not fit x's
+        shape, or `out` has another shape, is read-only or overlaps `x` in part.
 
     Notes
     -----
@@ -103,6 +118,10 @@ def dropout(
     ((2, 4), [0.0, 2.0])
     """
     checked = rate(p)
+    if noise_shape is not None or broadcast_dims:
+        return _shared(
+            x, checked, training, inplace, noise_shape, broadcast_dims, rng, out, return_mask
+        )
     if not training or checked.p == 0.0:
         y, checked = identity(x, inplace, out), rate(0.0)
         stream, draw = as_rng(rng).reserve(0)
@@ -111,3 +130,64 @@ def dropout(
         stream, draw = as_rng(rng).reserve(checked.words(x.size))
         backends.apply(stream, draw, checked, 0, x, y)
     return (y, Mask(stream, draw, checked, x.shape)) if return_mask else y
+
+
+def _shared(
+    x: Array,
+    checked: Rate,
+    training: bool,
+    inplace: bool,
+    noise_shape: Sequence[int | None] | None,
+    broadcast_dims: Iterable[int],
+    rng: RNGLike,
+    out: Array | None,
+    return_mask: bool,
+) -> Array | tuple[Array, Mask]:
+    check_array(x)
+    noise = noise_shape_of(x.shape, noise_shape, broadcast_dims)
+    strides = mask_strides(x.shape, noise)
+    if not training or checked.p == 0.0:
+        y, checked, noise = identity(x, inplace, out), rate(0.0), (0,)
+    else:
+        y = prepare(x, inplace, out)
+    stream, draw = as_rng(rng).reserve(checked.words(math.prod(noise)))
+    mask = Mask(stream, draw, checked, x.shape, 0, strides)
+    if checked.p != 0.0:
+        mask.apply(x, y)
+    return (y, mask) if return_mask else y
+
+
+def dropout_backward(grad: Array, mask: Mask, *, out: Array | None = None) -> Array:
+    """Return the gradient with respect to the input of a dropout with this mask.
+
+    Parameters
+    ----------
+    grad : ndarray
+        Gradient with respect to the output, of the mask's shape.
+    mask : Mask
+        From ``dropout(..., return_mask=True)`` or a layer's `forward_mask`.
+    out : ndarray, optional
+        Where to write; `grad` itself is allowed.
+
+    Returns
+    -------
+    ndarray
+        ``grad * mask.scale`` where the mask keeps, +0.0 elsewhere.
+
+    Raises
+    ------
+    TypeError
+        If `mask` is no Mask, or `grad` or `out` no plain array of a supported dtype.
+    ValueError
+        If `grad` has not the mask's shape, or `out` does not suit it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> y, mask = fastdrop.dropout(np.ones(6), rng=3, return_mask=True)
+    >>> bool((fastdrop.dropout_backward(np.ones(6), mask) == y).all())
+    True
+    """
+    if not isinstance(mask, Mask):
+        raise TypeError(f"mask must be a fastdrop.Mask, but got {type(mask).__name__}")
+    return mask.apply(grad, out)
