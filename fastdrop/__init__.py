@@ -9,6 +9,18 @@
 from ._version import __version__
 from .backends import available_backends, get_backend, set_backend, use_backend
 from .config import show_config
+from .family import (
+    AlphaDropout,
+    DropConnect,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    DropPath,
+    FeatureAlphaDropout,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    SpatialDropout3D,
+)
 from .functional import dropout, dropout_backward
 from .layers import Dropout
 from .mask import Mask
@@ -28,10 +40,20 @@ from .threads import get_num_threads, set_num_threads, use_threadpoolctl
 __all__ = [
     "PCG64",
     "RNG",
+    "AlphaDropout",
+    "DropConnect",
+    "DropPath",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
     "Mask",
     "Philox",
     "Philox4x32",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
     "__version__",
     "available_backends",
     "available_rngs",

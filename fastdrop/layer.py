@@ -234,7 +234,11 @@ class MaskLayer(Layer):
             y = identity(x, self.inplace, out)
             self._newest, self._called = None, True
             return y, (*self.rng.reserve(0), rate(0.0), shape, 0, None)
-        checked, strides, form = self._scaled(checked), mask_strides(shape, noise), self._form(checked)
+        checked, strides, form = (
+            self._scaled(checked),
+            mask_strides(shape, noise),
+            self._form(checked),
+        )
         y = prepare(x, self.inplace, out)
         stream, draw = self.rng.reserve(checked.words(math.prod(noise)))
         if strides is None and form is SCALE:

@@ -184,7 +184,9 @@ def evaluate_bits(
     _run_native(partial(current().evaluate_bits, keep, strides, scale), form, x, out)
 
 
-def _run_native(run: Callable[[Form, Array, Array], None], form: Form, x: Array, out: Array) -> None:
+def _run_native(
+    run: Callable[[Form, Array, Array], None], form: Form, x: Array, out: Array
+) -> None:
     if x.dtype.isnative and all(operand.dtype.isnative for operand in form.operands):
         run(form, x, out)
         return

@@ -12,8 +12,8 @@ from ..arrays import Array
 from ..mask_format import BLOCK, Rate
 from ..rng import Stream
 from ..rng.base import check_status
-from ..threads import get_num_threads
 from ..sharing import Strides, c_strides
+from ..threads import get_num_threads
 from .base import Backend
 from .form import KINDS, Form
 

@@ -47,11 +47,11 @@ def evaluate(kept: NDArray[np.bool_], x: Array, scale: float, form: Form) -> Arr
     """Return what `form` makes of x under a mask of its shape, in plain NumPy."""
     if x.dtype.kind == "c":
         y = np.empty_like(x)
-        real, imaginary = (
-            form._replace(operands=tuple(part(o) for o in form.operands)) for part in (np.real, np.imag)
-        )
+        real = form._replace(operands=tuple(o.real for o in form.operands))
+        imaginary = form._replace(operands=tuple(o.imag for o in form.operands))
         # Part by part: a complex product would turn inf * (scale + 0j) into NaN.
-        y.real, y.imag = evaluate(kept, x.real, scale, real), evaluate(kept, x.imag, scale, imaginary)
+        y.real = evaluate(kept, x.real, scale, real)
+        y.imag = evaluate(kept, x.imag, scale, imaginary)
         return y
     wide, *operands = (widened(a) for a in (x, *form.operands))
     number = wide.dtype.type
