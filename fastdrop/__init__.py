@@ -22,6 +22,13 @@ from .family import (
     SpatialDropout3D,
 )
 from .functional import dropout, dropout_backward
+from .fused import (
+    bias_dropout_add,
+    dropout_add,
+    mc_dropout,
+    relu_dropout,
+    relu_dropout_backward,
+)
 from .layers import Dropout
 from .mask import Mask
 from .rng import (
@@ -57,14 +64,19 @@ __all__ = [
     "__version__",
     "available_backends",
     "available_rngs",
+    "bias_dropout_add",
     "dropout",
+    "dropout_add",
     "dropout_backward",
     "get_backend",
     "get_include",
     "get_num_threads",
     "make_capsule",
     "manual_seed",
+    "mc_dropout",
     "register_rng",
+    "relu_dropout",
+    "relu_dropout_backward",
     "set_backend",
     "set_num_threads",
     "show_config",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import backends
 from .arrays import Array, prepare
-from .backends.form import SCALE
+from .backends.form import SCALE, Form
 from .mask_format import FORMAT, Rate, rate
 from .rng import Stream, stream_from
 from .sharing import Strides, c_strides, span
@@ -115,6 +115,14 @@ class Mask:
         else:
             backends.evaluate(*drawn, self._strides, SCALE, x, y)
         return y
+
+    def write(self, form: Form, x: Array, out: Array) -> None:
+        """Write a `Form` of x, checked arrays, to `out`: what the family's operations do."""
+        if x.shape != self.shape:
+            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+        strides = c_strides(self.shape) if self._strides is None else self._strides
+        drawn = self._stream, self._draw, self._rate, self._first
+        backends.evaluate(*drawn, strides, form, x, out)
 
     def to_packed(self) -> NDArray[np.uint8]:
         """Return the keep bits, eight to a byte: uint8, shape (ceil(size / 8),).

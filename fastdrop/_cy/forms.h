@@ -21,6 +21,8 @@
         case DROP_ADD: return (V)((vu64)(x * scale) & kept) + u;                                   \
         case DROP_BIAS: return (V)((vu64)((x + u) * scale) & kept);                                \
         case DROP_BIAS_ADD: return (V)((vu64)((x + u) * scale) & kept) + v;                        \
+        case DROP_RELU: return (V)((vu64)(x * scale) & kept & ~(vu64)(x <= 0));                    \
+        case DROP_RELU_GRAD: return (V)((vu64)(x * scale) & kept & ~(vu64)(u <= 0));               \
         default: return (V)((vu64)(x * scale) & kept);                                             \
         }                                                                                          \
     }
@@ -121,7 +123,9 @@ DROP_DEFINE_VALUE(vf64, double)
     DROP_DEFINE_FORM(name, affine, DROP_AFFINE, 1)                                                 \
     DROP_DEFINE_FORM(name, add, DROP_ADD, 2)                                                       \
     DROP_DEFINE_FORM(name, bias, DROP_BIAS, 2)                                                     \
-    DROP_DEFINE_FORM(name, bias_add, DROP_BIAS_ADD, 3)
+    DROP_DEFINE_FORM(name, bias_add, DROP_BIAS_ADD, 3)                                             \
+    DROP_DEFINE_FORM(name, relu, DROP_RELU, 1)                                                     \
+    DROP_DEFINE_FORM(name, relu_grad, DROP_RELU_GRAD, 2)
 
 #define DROP_DEFINE_FORM(name, what, FORM, INPUTS)                                                 \
     static void what##_##name(const drop_input *in, char *y, ptrdiff_t ys, size_t n,               \

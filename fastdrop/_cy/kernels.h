@@ -28,7 +28,8 @@ typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdi
                              size_t n, const uint64_t *keep, double scale, int streaming);
 
 /* What is written (backends/form.py, in its order). */
-typedef enum { DROP_SCALE, DROP_AFFINE, DROP_ADD, DROP_BIAS, DROP_BIAS_ADD, DROP_FORMS } drop_form;
+typedef enum { DROP_SCALE, DROP_AFFINE, DROP_ADD, DROP_BIAS, DROP_BIAS_ADD, DROP_RELU,
+               DROP_RELU_GRAD, DROP_FORMS } drop_form;
 
 enum { DROP_INPUTS = 3 }; /* x and two operands at most */
 

@@ -22,6 +22,8 @@ KEPT: Final[dict[str, Callable[..., Any]]] = {
     "add": lambda x, scale, shift, residual: x * scale,
     "bias": lambda x, scale, shift, bias: (x + bias) * scale,
     "bias_add": lambda x, scale, shift, bias, residual: (x + bias) * scale,
+    "relu": lambda x, scale, shift: _positive(x, x) * scale,
+    "relu_grad": lambda grad, scale, shift, x: _positive(grad, x) * scale,
 }
 KINDS: Final = tuple(KEPT)  # their order is the C kernels' (kernels.h)
 _ADDS: Final = ("add", "bias_add")  # the last operand is added to kept and dropped alike
@@ -41,6 +43,11 @@ class Form(NamedTuple):
 
 
 SCALE: Final = Form()
+
+
+def _positive(value: Array, x: Array) -> Array:
+    """Return value, and +0.0 where x is negative or zero: a NaN stays one, as in torch."""
+    return np.where(x <= 0, value.dtype.type(0), value)
 
 
 def evaluate(kept: NDArray[np.bool_], x: Array, scale: float, form: Form) -> Array:
