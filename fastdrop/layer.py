@@ -149,17 +149,30 @@ class Layer(ABC):
         return f"{type(self).__name__}({settings})"
 
 
-class MaskLayer(Layer):
-    """A layer whose backward pass is its mask, evaluated again.
-
-    A subclass says which elements share, what is written, and with which scale.
-    """
+class RateLayer(Layer):
+    """A layer with a drop probability."""
 
     _settings: ClassVar[tuple[str, ...]] = ("p", "inplace", "always")
 
     def __init__(self, p: float, inplace: bool, always: bool, rng: RNGLike) -> None:
         super().__init__(inplace, always, rng)
+        self.p = p
+
+    @property
+    def p(self) -> float:
+        """Drop probability."""
+        return self._rate.p
+
+    @p.setter
+    def p(self, p: float) -> None:
         self._rate = rate(p)
+
+
+class MaskLayer(RateLayer):
+    """A layer whose backward pass is its mask, evaluated again.
+
+    A subclass says which elements share, what is written, and with which scale.
+    """
 
     def _noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape to draw a mask over for x of `shape`, or raise."""
@@ -172,15 +185,6 @@ class MaskLayer(Layer):
     def _form(self, rate: Rate) -> Form:
         """Return what is written."""
         return SCALE
-
-    @property
-    def p(self) -> float:
-        """Drop probability."""
-        return self._rate.p
-
-    @p.setter
-    def p(self, p: float) -> None:
-        self._rate = rate(p)
 
     @property
     def mask(self) -> Mask | None:
