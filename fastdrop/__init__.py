@@ -45,6 +45,7 @@ from .rng import (
     manual_seed,
     register_rng,
 )
+from .samples import SampleMask
 from .threads import get_num_threads, set_num_threads, use_threadpoolctl
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Mask",
     "Philox",
     "Philox4x32",
+    "SampleMask",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import backends
 from .arrays import Array, check_array, identity, prepare
 from .mask import Mask
 from .mask_format import Rate, rate
 from .rng import as_rng
+from .samples import SampleMask, sample_mask
 from .sharing import mask_strides, noise_shape_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def dropout(
     *,
     noise_shape: Sequence[int | None] | None = ...,
     broadcast_dims: Iterable[int] = ...,
+    sample_ids: Any = ...,
     rng: RNGLike = ...,
     out: Array | None = ...,
     return_mask: Literal[False] = ...,
@@ -39,10 +41,11 @@ def dropout(
     *,
     noise_shape: Sequence[int | None] | None = ...,
     broadcast_dims: Iterable[int] = ...,
+    sample_ids: Any = ...,
     rng: RNGLike = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Mask]: ...
+) -> tuple[Array, Any]: ...
 def dropout(
     x: Array,
     p: float = 0.5,
@@ -51,10 +54,11 @@ def dropout(
     *,
     noise_shape: Sequence[int | None] | None = None,
     broadcast_dims: Iterable[int] = (),
+    sample_ids: Any = None,
     rng: RNGLike = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Mask]:
+) -> Array | tuple[Array, Any]:
     """Set each element of `x` to zero with probability `p`, scale the others by 1/(1-p).
 
     Parameters
@@ -73,6 +77,11 @@ def dropout(
     broadcast_dims : iterable of int, optional
         The same said by the shared axes, as in Flax; negative ones count from
         the end.
+    sample_ids : sequence of int, optional
+        An id for each row of x. A row's mask then depends on its id and not on
+        the batch, the order or the worker that it comes in. The generator does
+        not move on: use other ids (such as epoch * samples + sample) or another
+        generator for other masks, and a generator for each layer.
     rng : optional
         None for the default generator (see `manual_seed`), an int or a
         SeedSequence to seed a new one, a fastdrop RNG, a NumPy Generator or
@@ -87,7 +96,7 @@ def dropout(
     y : ndarray
         `x` itself for ``training=False`` and for p = 0 (copied to `out` if
         given), else `out`, `x` if `inplace`, or a new array in x's layout.
-    mask : Mask
+    mask : Mask, or SampleMask with `sample_ids`
         Only with ``return_mask=True``.
 
     Raises
@@ -118,6 +127,10 @@ def dropout(
     ((2, 4), [0.0, 2.0])
     """
     checked = rate(p)
+    if sample_ids is not None:
+        if noise_shape is not None or broadcast_dims:
+            raise ValueError("sample_ids cannot be combined with noise_shape or broadcast_dims")
+        return _by_sample(x, checked, training, inplace, sample_ids, rng, out, return_mask)
     if noise_shape is not None or broadcast_dims:
         return _shared(
             x, checked, training, inplace, noise_shape, broadcast_dims, rng, out, return_mask
@@ -157,14 +170,32 @@ def _shared(
     return (y, mask) if return_mask else y
 
 
-def dropout_backward(grad: Array, mask: Mask, *, out: Array | None = None) -> Array:
+def _by_sample(
+    x: Array,
+    checked: Rate,
+    training: bool,
+    inplace: bool,
+    sample_ids: Any,
+    rng: RNGLike,
+    out: Array | None,
+    return_mask: bool,
+) -> Array | tuple[Array, SampleMask]:
+    check_array(x)
+    checked = checked if training else rate(0.0)
+    mask = sample_mask(as_rng(rng), checked, x.shape, sample_ids)
+    keeps_all = checked.p == 0.0
+    y = identity(x, inplace, out) if keeps_all else mask.apply(x, prepare(x, inplace, out))
+    return (y, mask) if return_mask else y
+
+
+def dropout_backward(grad: Array, mask: Mask | SampleMask, *, out: Array | None = None) -> Array:
     """Return the gradient with respect to the input of a dropout with this mask.
 
     Parameters
     ----------
     grad : ndarray
         Gradient with respect to the output, of the mask's shape.
-    mask : Mask
+    mask : Mask or SampleMask
         From ``dropout(..., return_mask=True)`` or a layer's `forward_mask`.
     out : ndarray, optional
         Where to write; `grad` itself is allowed.
@@ -188,6 +219,6 @@ def dropout_backward(grad: Array, mask: Mask, *, out: Array | None = None) -> Ar
     >>> bool((fastdrop.dropout_backward(np.ones(6), mask) == y).all())
     True
     """
-    if not isinstance(mask, Mask):
+    if not isinstance(mask, Mask | SampleMask):
         raise TypeError(f"mask must be a fastdrop.Mask, but got {type(mask).__name__}")
     return mask.apply(grad, out)

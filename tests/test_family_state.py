@@ -65,7 +65,7 @@ def test_state_is_small_json(make: Any) -> None:
     ("change", "message"),
     [
         ({"mask_format": 2}, "mask_format must be 1, but got 2"),
-        ({"layer": "Dropout2d"}, "layer must be 'Dropout', but got 'Dropout2d'"),
+        ({"layer": "Dropout2d"}, r"layer must be 'Dropout', but got 'Dropout2d'"),
         ({"rng": fastdrop.PCG64(1).state}, "philox4x32"),
         ({"rng": {}}, "state must be"),
         ({"p": 1.5}, "between 0 and 1"),
