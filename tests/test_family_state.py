@@ -81,7 +81,7 @@ def test_foreign_states_are_refused_and_change_nothing(change: dict, message: st
         layer.load_state_dict(other)
     assert layer.state_dict() == before
     del other["p"]
-    with pytest.raises(ValueError, match="lacks|also has"):
+    with pytest.raises(ValueError, match=r"lacks|also has"):
         layer.load_state_dict(other)
     with pytest.raises(TypeError, match="must be a dictionary"):
         layer.load_state_dict([])  # type: ignore[arg-type]

@@ -161,7 +161,8 @@ class GaussianDropout(_Noise):
 
     def _combine(self, x: Array, z: Floats) -> Array:
         factor = 1.0 + math.sqrt(self._p / (1.0 - self._p)) * z
-        return x * factor.astype(x.dtype)
+        y: Array = x * factor.astype(x.dtype)
+        return y
 
     def _differentiate(self, stream: Stream, draw: int, grad: Array, out: Array | None) -> Array:
         y = prepare(grad, False, out)
@@ -229,7 +230,8 @@ class GaussianNoise(_Noise):
         return self._stddev == 0.0
 
     def _combine(self, x: Array, z: Floats) -> Array:
-        return x + (self._stddev * z).astype(x.dtype)
+        y: Array = x + (self._stddev * z).astype(x.dtype)
+        return y
 
     def _differentiate(self, stream: Stream, draw: int, grad: Array, out: Array | None) -> Array:
         return identity(grad, False, out)
