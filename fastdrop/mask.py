@@ -109,11 +109,10 @@ class Mask:
         y = prepare(x, False, out)
         if x.shape != self.shape:
             raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
-        drawn = self._stream, self._draw, self._rate, self._first
         if self._strides is None:
-            backends.apply(*drawn, x, y)
+            backends.apply(self._stream, self._draw, self._rate, self._first, x, y)
         else:
-            backends.evaluate(*drawn, self._strides, SCALE, x, y)
+            self.write(SCALE, x, y)
         return y
 
     def write(self, form: Form, x: Array, out: Array) -> None:
