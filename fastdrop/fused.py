@@ -8,7 +8,7 @@ is the mask evaluated again.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from .arrays import Array, check_array, prepare
 from .backends.form import SCALE, Form
 from .mask import Mask
 from .mask_format import rate
-from .rng import RNGLike, as_rng
+from .rng import as_rng
 from .sharing import c_strides
+
+if TYPE_CHECKING:
+    from .rng import RNGLike
 
 
 @overload
@@ -61,7 +64,11 @@ def dropout_add(
         Any shape and layout; dtypes as for `dropout`.
     residual : ndarray
         Of x's dtype, and x's shape or one that broadcasts to it.
-    p, training, rng : optional
+    p : float, optional
+        As for `dropout`. Out of training the result is ``x + residual``.
+    training : bool, optional
+        As for `dropout`. Out of training the result is ``x + residual``.
+    rng : optional
         As for `dropout`. Out of training the result is ``x + residual``.
     out : ndarray, optional
         Where to write: `x` or `residual` itself, or an array apart from both.
@@ -138,10 +145,21 @@ def bias_dropout_add(
     ----------
     x : ndarray
         Any shape and layout; dtypes as for `dropout`.
-    bias, residual : ndarray
+    bias : ndarray
         Of x's dtype, and x's shape or one that broadcasts to it. `residual` may
         be left out.
-    p, training, rng, out, return_mask : optional
+    residual : ndarray, optional
+        Of x's dtype, and x's shape or one that broadcasts to it. `residual` may
+        be left out.
+    p : float, optional
+        As for `dropout_add`.
+    training : bool, optional
+        As for `dropout_add`.
+    rng : optional
+        As for `dropout_add`.
+    out : ndarray, optional
+        As for `dropout_add`.
+    return_mask : bool, optional
         As for `dropout_add`.
 
     Returns
@@ -199,7 +217,15 @@ def relu_dropout(
     ----------
     x : ndarray
         Any shape and layout, of a real dtype.
-    p, training, rng, out, return_mask : optional
+    p : float, optional
+        As for `dropout_add`.
+    training : bool, optional
+        As for `dropout_add`.
+    rng : optional
+        As for `dropout_add`.
+    out : ndarray, optional
+        As for `dropout_add`.
+    return_mask : bool, optional
         As for `dropout_add`.
 
     Returns
@@ -266,7 +292,11 @@ def mc_dropout(
         Any shape and layout; dtypes as for `dropout`.
     samples : int
         How many copies, 0 or more.
-    p, rng, return_mask : optional
+    p : float, optional
+        As for `dropout`.
+    rng : optional
+        As for `dropout`.
+    return_mask : bool, optional
         As for `dropout`.
     out : ndarray, optional
         Where to write: shape (samples, *x.shape), x's dtype, apart from `x`.

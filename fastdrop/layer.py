@@ -99,6 +99,9 @@ class Layer(ABC):
         JSON can hold it, except that of a NumPy bit generator whose own state has arrays.
         """
         settings = {name: getattr(self, name) for name in self._settings}
+        for name, value in settings.items():
+            if isinstance(value, tuple):
+                settings[name] = list(value)  # as JSON will give it back
         return {
             "layer": type(self).__name__,
             "mask_format": FORMAT,
@@ -128,9 +131,14 @@ class Layer(ABC):
                 raise ValueError(
                     f"state must have the entries of state_dict(), but {fault} {sorted(names)}"
                 )
-        for name, own in (("layer", type(self).__name__), ("mask_format", FORMAT)):
-            if state[name] != own:
-                raise ValueError(f"state's {name} must be {own!r}, but got {state[name]!r}")
+        if state["mask_format"] != FORMAT:
+            raise ValueError(
+                f"state must be of mask format {FORMAT}, but got {state['mask_format']!r}"
+            )
+        if state["layer"] != type(self).__name__:
+            raise ValueError(
+                f"state must be one of {type(self).__name__}, but got one of {state['layer']!r}"
+            )
         loaded = copy.copy(self)
         for name in self._settings:
             setattr(loaded, name, state[name])

@@ -27,8 +27,10 @@ class Dropout(MaskLayer):
         Drop probability, 0 <= p <= 1. May be assigned later.
     inplace : bool, optional
         Write into the input.
-    noise_shape, broadcast_dims : optional
-        Which elements share their fate, as for `dropout`.
+    noise_shape : sequence of int or None, optional
+        Shape to draw masks over, as for `dropout`. May be assigned later.
+    broadcast_dims : iterable of int, optional
+        Or the axes whose elements share their fate, as for `dropout`.
     always : bool, optional
         Drop in eval mode too, as Monte-Carlo dropout does.
     rng : optional

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 from .arrays import Array, prepare
@@ -116,7 +115,7 @@ def sample_mask(rng: AnyRNG, rate: Rate, shape: tuple[int, ...], sample_ids: Any
                 f"but got {number}"
             )
     entropy = [*(int(word) for word in source.key), position, math.prod(shape[1:])]
-    key = source.algorithm.seed_key(SeedSequence(entropy))
+    key = source.algorithm.seed_key(np.random.SeedSequence(entropy))
     stream = Stream(source.algorithm, key)
     rows = [Mask(stream, number * words, rate, (1, *shape[1:])) for number in numbers]
     return SampleMask(rows, rate, shape[1:])

@@ -2,12 +2,16 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "bits.h"
 #include "cache.h"
 #include "pool.h"
 
 enum {
+    SERIAL_BELOW = 1 << 15, /* elements: see walk.c */
     TASK = 8 * DROP_BLOCK, /* elements */
     PREFETCH = 2048,       /* bytes of x to ask for before bits are made: see walk.c */
 };
@@ -146,6 +150,9 @@ static void task(void *context, int64_t number)
             cursor_move(&c, g, take);
         }
     }
+#if defined(__SSE2__)
+    if (w->streaming) _mm_sfence(); /* for the thread that waits for this one */
+#endif
 }
 
 int drop_evaluate(const drop_kernels *kernels, drop_operation *op, int threads)
@@ -161,7 +168,7 @@ int drop_evaluate(const drop_kernels *kernels, drop_operation *op, int threads)
     w.streaming = uncached;
     for (int k = 0; k < op->grid.arrays - 1; k++) w.streaming &= op->at[k] != op->y;
     w.prefetch = uncached && !op->bits ? PREFETCH : 0;
-    if (w.size < DROP_SERIAL_BELOW) threads = 1;
+    if (w.size < SERIAL_BELOW) threads = 1;
     drop_parallel(threads, (int64_t)((w.size + TASK - 1) / TASK), task, &w);
     return atomic_load(&w.failure);
 }

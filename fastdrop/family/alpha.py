@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..arrays import Array, check_array
 from ..backends.form import SCALE, Form
 from ..layer import Drawn, MaskLayer
 from ..mask_format import Rate
-from ..rng import RNGLike
+
+if TYPE_CHECKING:
+    from ..rng import RNGLike
 
 # SELU's limit at minus infinity, -scale * alpha, which is what a dropped unit is set to.
 SATURATION: Final = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
@@ -90,7 +92,13 @@ class FeatureAlphaDropout(AlphaDropout):
 
     Parameters
     ----------
-    p, inplace, always, rng : optional
+    p : float, optional
+        As for `AlphaDropout`.
+    inplace : bool, optional
+        As for `AlphaDropout`.
+    always : bool, optional
+        As for `AlphaDropout`.
+    rng : optional
         As for `AlphaDropout`.
 
     Raises

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..layer import MaskLayer
-from ..rng import RNGLike
+
+if TYPE_CHECKING:
+    from ..rng import RNGLike
 
 
 class DropConnect(MaskLayer):

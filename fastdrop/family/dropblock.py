@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from ..backends.form import SCALE
 from ..layer import RateLayer
 from ..mask import Mask
 from ..mask_format import rate
-from ..rng import RNGLike
 from ..sharing import Strides, c_strides
+
+if TYPE_CHECKING:
+    from ..rng import RNGLike
 
 
 class DropBlock2d(RateLayer):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..layer import MaskLayer
 from ..mask_format import Rate
-from ..rng import RNGLike
 from ..sharing import checked_axes, without_axes
+
+if TYPE_CHECKING:
+    from ..rng import RNGLike
 
 
 class FeatureDropout(MaskLayer):
@@ -104,7 +106,13 @@ class Dropout2d(FeatureDropout):
 
     Parameters
     ----------
-    p, inplace, always, rng : optional
+    p : float, optional
+        As for `Dropout1d`.
+    inplace : bool, optional
+        As for `Dropout1d`.
+    always : bool, optional
+        As for `Dropout1d`.
+    rng : optional
         As for `Dropout1d`.
 
     Warns
@@ -150,7 +158,13 @@ class Dropout3d(FeatureDropout):
 
     Parameters
     ----------
-    p, inplace, always, rng : optional
+    p : float, optional
+        As for `Dropout1d`.
+    inplace : bool, optional
+        As for `Dropout1d`.
+    always : bool, optional
+        As for `Dropout1d`.
+    rng : optional
         As for `Dropout1d`.
 
     Warns
@@ -257,7 +271,15 @@ class SpatialDropout2D(SpatialDropout):
 
     Parameters
     ----------
-    p, inplace, channel_axis, always, rng : optional
+    p : float, optional
+        As for `SpatialDropout1D`.
+    inplace : bool, optional
+        As for `SpatialDropout1D`.
+    channel_axis : int, optional
+        As for `SpatialDropout1D`.
+    always : bool, optional
+        As for `SpatialDropout1D`.
+    rng : optional
         As for `SpatialDropout1D`.
 
     Examples
@@ -276,7 +298,15 @@ class SpatialDropout3D(SpatialDropout):
 
     Parameters
     ----------
-    p, inplace, channel_axis, always, rng : optional
+    p : float, optional
+        As for `SpatialDropout1D`.
+    inplace : bool, optional
+        As for `SpatialDropout1D`.
+    channel_axis : int, optional
+        As for `SpatialDropout1D`.
+    always : bool, optional
+        As for `SpatialDropout1D`.
+    rng : optional
         As for `SpatialDropout1D`.
 
     Examples

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from ..backends.form import narrowed, widened
 from ..layer import Layer
 from ..mask_format import rate
 from ..normal import Floats, normals
-from ..rng import RNGLike, Stream
+from ..rng import Stream
+
+if TYPE_CHECKING:
+    from ..rng import RNGLike
 
 _AT_ONCE: Final = 1 << 14  # elements whose intermediate arrays stay in cache
 

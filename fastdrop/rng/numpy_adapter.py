@@ -85,7 +85,7 @@ def sequential_stream(state: dict[str, Any]) -> SequentialStream:
     """
     name = state["bit_generator"]["bit_generator"]
     kind = getattr(np.random, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, BitGenerator)):
+    if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
         raise ValueError(f"state must be one of NumPy's own bit generators, but got {name!r}")
     bit_generator = kind(0)
     bit_generator.state = state["bit_generator"]
