@@ -55,7 +55,10 @@ class BuildKernels(build_ext):
 def extension() -> Extension:
     return Extension(
         "fastdrop._cy._core",
-        sources=[str(HERE / name) for name in ("_core.pyx", "walk.c", "pool.c", "isa.c")],
+        sources=[
+            str(HERE / name)
+            for name in ("_core.pyx", "walk.c", "evaluate.c", "pool.c", "isa.c")
+        ],
         depends=[str(p) for p in HERE.glob("*.h")] + [str(HERE / "kernels.c")],
         include_dirs=[str(HERE), np.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *X86_MACRO],

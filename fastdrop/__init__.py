@@ -9,7 +9,29 @@
 from ._version import __version__
 from .backends import available_backends, get_backend, set_backend, use_backend
 from .config import show_config
-from .functional import dropout
+from .family import (
+    AlphaDropout,
+    DropBlock2d,
+    DropConnect,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    DropPath,
+    FeatureAlphaDropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    SpatialDropout3D,
+)
+from .functional import dropout, dropout_backward
+from .fused import (
+    bias_dropout_add,
+    dropout_add,
+    mc_dropout,
+    relu_dropout,
+    relu_dropout_backward,
+)
 from .layers import Dropout
 from .mask import Mask
 from .rng import (
@@ -23,25 +45,46 @@ from .rng import (
     manual_seed,
     register_rng,
 )
+from .samples import SampleMask
 from .threads import get_num_threads, set_num_threads, use_threadpoolctl
 
 __all__ = [
     "PCG64",
     "RNG",
+    "AlphaDropout",
+    "DropBlock2d",
+    "DropConnect",
+    "DropPath",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+    "GaussianDropout",
+    "GaussianNoise",
     "Mask",
     "Philox",
     "Philox4x32",
+    "SampleMask",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
     "__version__",
     "available_backends",
     "available_rngs",
+    "bias_dropout_add",
     "dropout",
+    "dropout_add",
+    "dropout_backward",
     "get_backend",
     "get_include",
     "get_num_threads",
     "make_capsule",
     "manual_seed",
+    "mc_dropout",
     "register_rng",
+    "relu_dropout",
+    "relu_dropout_backward",
     "set_backend",
     "set_num_threads",
     "show_config",

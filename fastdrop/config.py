@@ -25,12 +25,18 @@ def config() -> dict[str, Any]:
         "mask format": FORMAT,
         "backend": backends.get_backend(),
         **backends.current().info(),
+        "shared masks and forms": _how_forms_run(),
         "available backends": available,
         "compiled extension": "yes" if "cython" in available else "no: built without a C compiler",
         "threads": get_num_threads(),
         "default rng": rng.default_rng().name,
         "rngs": rng.available_rngs(),
     }
+
+
+def _how_forms_run() -> str:
+    compiled = type(backends.current()).evaluate_bits is not backends.Backend.evaluate_bits
+    return "compiled" if compiled else "plain NumPy"
 
 
 def show_config() -> None:

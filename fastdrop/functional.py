@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, overload
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import backends
-from .arrays import Array, identity, prepare
+from .arrays import Array, check_array, identity, prepare
 from .mask import Mask
-from .mask_format import rate
+from .mask_format import Rate, rate
 from .rng import as_rng
+from .samples import SampleMask, sample_mask
+from .sharing import mask_strides, noise_shape_of
 
 if TYPE_CHECKING:
     from .rng import RNGLike
@@ -21,6 +25,9 @@ def dropout(
     training: bool = ...,
     inplace: bool = ...,
     *,
+    noise_shape: Sequence[int | None] | None = ...,
+    broadcast_dims: Iterable[int] = ...,
+    sample_ids: Any = ...,
     rng: RNGLike = ...,
     out: Array | None = ...,
     return_mask: Literal[False] = ...,
@@ -32,20 +39,26 @@ def dropout(
     training: bool = ...,
     inplace: bool = ...,
     *,
+    noise_shape: Sequence[int | None] | None = ...,
+    broadcast_dims: Iterable[int] = ...,
+    sample_ids: Any = ...,
     rng: RNGLike = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Mask]: ...
+) -> tuple[Array, Any]: ...
 def dropout(
     x: Array,
     p: float = 0.5,
     training: bool = True,
     inplace: bool = False,
     *,
+    noise_shape: Sequence[int | None] | None = None,
+    broadcast_dims: Iterable[int] = (),
+    sample_ids: Any = None,
     rng: RNGLike = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Mask]:
+) -> Array | tuple[Array, Any]:
     """Set each element of `x` to zero with probability `p`, scale the others by 1/(1-p).
 
     Parameters
@@ -58,6 +71,17 @@ def dropout(
         If False, the identity: `x` itself is returned.
     inplace : bool, optional
         Write into `x`.
+    noise_shape : sequence of int or None, optional
+        Shape to draw the mask over: 1 along axes whose elements share their
+        fate, x's length (or None) along others, as in TensorFlow and Keras.
+    broadcast_dims : iterable of int, optional
+        The same said by the shared axes, as in Flax; negative ones count from
+        the end.
+    sample_ids : sequence of int, optional
+        An id for each row of x. A row's mask then depends on its id and not on
+        the batch, the order or the worker that it comes in. The generator does
+        not move on: use other ids (such as epoch * samples + sample) or another
+        generator for other masks, and a generator for each layer.
     rng : optional
         None for the default generator (see `manual_seed`), an int or a
         SeedSequence to seed a new one, a fastdrop RNG, a NumPy Generator or
@@ -72,7 +96,7 @@ def dropout(
     y : ndarray
         `x` itself for ``training=False`` and for p = 0 (copied to `out` if
         given), else `out`, `x` if `inplace`, or a new array in x's layout.
-    mask : Mask
+    mask : Mask, or SampleMask with `sample_ids`
         Only with ``return_mask=True``.
 
     Raises
@@ -80,8 +104,8 @@ def dropout(
     TypeError
         If `x` or `out` is no plain array of a supported dtype.
     ValueError
-        If `p` is out of range, or `out` has another shape, is read-only or
-        overlaps `x` in part.
+        If `p` is out of range, `noise_shape` or `broadcast_dims` do not fit x's
+        shape, or `out` has another shape, is read-only or overlaps `x` in part.
 
     Notes
     -----
@@ -103,6 +127,14 @@ def dropout(
     ((2, 4), [0.0, 2.0])
     """
     checked = rate(p)
+    if sample_ids is not None:
+        if noise_shape is not None or broadcast_dims:
+            raise ValueError("sample_ids cannot be combined with noise_shape or broadcast_dims")
+        return _by_sample(x, checked, training, inplace, sample_ids, rng, out, return_mask)
+    if noise_shape is not None or broadcast_dims:
+        return _shared(
+            x, checked, training, inplace, noise_shape, broadcast_dims, rng, out, return_mask
+        )
     if not training or checked.p == 0.0:
         source = as_rng(rng)  # a bad one is refused before out is written
         y = identity(x, inplace, out)
@@ -111,3 +143,83 @@ def dropout(
     stream, draw = as_rng(rng).reserve(checked.words(x.size))
     backends.apply(stream, draw, checked, 0, x, y)
     return (y, Mask(stream, draw, checked, x.shape)) if return_mask else y
+
+
+def _shared(
+    x: Array,
+    checked: Rate,
+    training: bool,
+    inplace: bool,
+    noise_shape: Sequence[int | None] | None,
+    broadcast_dims: Iterable[int],
+    rng: RNGLike,
+    out: Array | None,
+    return_mask: bool,
+) -> Array | tuple[Array, Mask]:
+    check_array(x)
+    noise = noise_shape_of(x.shape, noise_shape, broadcast_dims)
+    strides = mask_strides(x.shape, noise)
+    source = as_rng(rng)  # a bad one is refused before out is written
+    if not training or checked.p == 0.0:
+        y, checked, noise = identity(x, inplace, out), rate(0.0), (0,)
+    else:
+        y = prepare(x, inplace, out)
+    stream, draw = source.reserve(checked.words(math.prod(noise)))
+    mask = Mask(stream, draw, checked, x.shape, 0, strides)
+    if checked.p != 0.0:
+        mask.apply(x, y)
+    return (y, mask) if return_mask else y
+
+
+def _by_sample(
+    x: Array,
+    checked: Rate,
+    training: bool,
+    inplace: bool,
+    sample_ids: Any,
+    rng: RNGLike,
+    out: Array | None,
+    return_mask: bool,
+) -> Array | tuple[Array, SampleMask]:
+    check_array(x)
+    checked = checked if training else rate(0.0)
+    mask = sample_mask(as_rng(rng), checked, x.shape, sample_ids)
+    keeps_all = checked.p == 0.0
+    y = identity(x, inplace, out) if keeps_all else mask.apply(x, prepare(x, inplace, out))
+    return (y, mask) if return_mask else y
+
+
+def dropout_backward(grad: Array, mask: Mask | SampleMask, *, out: Array | None = None) -> Array:
+    """Return the gradient with respect to the input of a dropout with this mask.
+
+    Parameters
+    ----------
+    grad : ndarray
+        Gradient with respect to the output, of the mask's shape.
+    mask : Mask or SampleMask
+        From ``dropout(..., return_mask=True)`` or a layer's `forward_mask`.
+    out : ndarray, optional
+        Where to write; `grad` itself is allowed.
+
+    Returns
+    -------
+    ndarray
+        ``grad * mask.scale`` where the mask keeps, +0.0 elsewhere.
+
+    Raises
+    ------
+    TypeError
+        If `mask` is no Mask, or `grad` or `out` no plain array of a supported dtype.
+    ValueError
+        If `grad` has not the mask's shape, or `out` does not suit it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> y, mask = fastdrop.dropout(np.ones(6), rng=3, return_mask=True)
+    >>> bool((fastdrop.dropout_backward(np.ones(6), mask) == y).all())
+    True
+    """
+    if not isinstance(mask, Mask | SampleMask):
+        raise TypeError(f"mask must be a fastdrop.Mask, but got {type(mask).__name__}")
+    return mask.apply(grad, out)

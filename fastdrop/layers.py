@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from . import backends
-from .arrays import Array, identity, prepare
-from .mask import Mask
-from .mask_format import FORMAT, Rate, rate
-from .rng import AnyRNG, Stream, as_rng, default_rng
+from .arrays import Array, prepare
+from .layer import MaskLayer
+from .rng import default_rng
+from .sharing import noise_shape_of
 
 if TYPE_CHECKING:
     from .rng import RNGLike
 
 
-class Dropout:
+class Dropout(MaskLayer):
     """Dropout that switches with train and eval mode, as torch.nn.Dropout does.
 
     In training mode each element becomes +0.0 with probability `p`, and the
@@ -26,6 +27,12 @@ class Dropout:
         Drop probability, 0 <= p <= 1. May be assigned later.
     inplace : bool, optional
         Write into the input.
+    noise_shape : sequence of int or None, optional
+        Shape to draw masks over, as for `dropout`. May be assigned later.
+    broadcast_dims : iterable of int, optional
+        Or the axes whose elements share their fate, as for `dropout`.
+    always : bool, optional
+        Drop in eval mode too, as Monte-Carlo dropout does.
     rng : optional
         As for `dropout`. None stands for the default generator, which belongs
         to no layer: pickle and copy do not carry it, and load_state_dict sets
@@ -60,41 +67,52 @@ class Dropout:
     Dropout(p=0.5, inplace=False)
     """
 
-    def __init__(self, p: float = 0.5, inplace: bool = False, *, rng: RNGLike = None) -> None:
-        self._rate = rate(p)
-        self.inplace = bool(inplace)
-        self.training = True
-        self._rng: AnyRNG | None = None if rng is None else as_rng(rng)
-        self._newest: tuple[Stream, int, Rate, tuple[int, ...]] | None = None
-        self._called = False
+    _settings: ClassVar[tuple[str, ...]] = (
+        "p",
+        "inplace",
+        "noise_shape",
+        "broadcast_dims",
+        "always",
+    )
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        inplace: bool = False,
+        *,
+        noise_shape: Sequence[int | None] | None = None,
+        broadcast_dims: Iterable[int] = (),
+        always: bool = False,
+        rng: RNGLike = None,
+    ) -> None:
+        super().__init__(p, inplace, always, rng)
+        self._noise: tuple[int | None, ...] | None = None
+        self._dims: tuple[int, ...] = ()
+        self.noise_shape = noise_shape
+        self.broadcast_dims = broadcast_dims
 
     @property
-    def p(self) -> float:
-        """Drop probability."""
-        return self._rate.p
+    def noise_shape(self) -> tuple[int | None, ...] | None:
+        """The shape that masks are drawn over; None entries are x's."""
+        return self._noise
 
-    @p.setter
-    def p(self, p: float) -> None:
-        self._rate = rate(p)
-
-    @property
-    def rng(self) -> AnyRNG:
-        """The generator that masks are drawn from."""
-        return self._rng or default_rng()
+    @noise_shape.setter
+    def noise_shape(self, noise_shape: Sequence[int | None] | None) -> None:
+        self._noise = None if noise_shape is None else tuple(noise_shape)
+        self._shares = self._noise is not None or self._dims != ()
 
     @property
-    def mask(self) -> Mask | None:
-        """The newest forward's mask."""
-        return None if self._newest is None else Mask(*self._newest)
+    def broadcast_dims(self) -> tuple[int, ...]:
+        """Axes along which elements share their fate."""
+        return self._dims
 
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training mode, or to eval mode with ``mode=False``; return self."""
-        self.training = bool(mode)
-        return self
+    @broadcast_dims.setter
+    def broadcast_dims(self, broadcast_dims: Iterable[int]) -> None:
+        self._dims = tuple(broadcast_dims)
+        self._shares = self._noise is not None or self._dims != ()
 
-    def eval(self) -> Self:
-        """Switch to eval mode; return self."""
-        return self.train(False)
+    def _noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return noise_shape_of(shape, self._noise, self._dims)
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Return `x` with elements dropped, or `x` itself in eval mode and for p = 0.
@@ -111,71 +129,14 @@ class Dropout:
         ndarray
             `out`, or `x` if `inplace`, or a new array in x's layout.
         """
+        if self._shares:
+            return self._run(x, out)[0]
         rate = self._rate
-        if not self.training or rate.p == 0.0:
-            self._newest = None
-            self._called = True
-            return identity(x, self.inplace, out)
+        if not (self.training or self.always) or rate.p == 0.0:
+            return self._pass(x, out)
         y = prepare(x, self.inplace, out)
         stream, draw = (self._rng or default_rng()).reserve(rate.words(x.size))
         backends.apply(stream, draw, rate, 0, x, y)
-        self._newest = stream, draw, rate, x.shape
+        self._newest = stream, draw, rate, x.shape, 0, None
         self._called = True
         return y
-
-    forward = __call__
-
-    def backward(self, grad: Array, out: Array | None = None) -> Array:
-        """Return the gradient with respect to the newest forward's input.
-
-        The forward's mask is evaluated again: ``grad * scale`` where it kept,
-        +0.0 elsewhere, and `grad` itself after an identity.
-
-        Parameters
-        ----------
-        grad : ndarray
-            Gradient with respect to the output, of its shape.
-        out : ndarray, optional
-            Where to write; `grad` itself is allowed.
-        """
-        if not self._called:
-            raise RuntimeError("backward needs a forward before it, but there was none")
-        if self._newest is not None:
-            return Mask(*self._newest).apply(grad, out)
-        return identity(grad, False, out)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what an exact resume needs: p, mode, and the generator's state."""
-        return {
-            "mask_format": FORMAT,
-            "p": self.p,
-            "inplace": self.inplace,
-            "training": self.training,
-            "rng": self.rng.state,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from a `state_dict`: the next mask is the one that would have come.
-
-        Raises
-        ------
-        ValueError
-            If `state` lacks an entry, or comes from another mask format or RNG.
-        """
-        missing = {"mask_format", "p", "inplace", "training", "rng"} - set(state)
-        if missing:
-            raise ValueError(
-                f"state must have the entries of state_dict(), but lacks {sorted(missing)}"
-            )
-        if state["mask_format"] != FORMAT:
-            raise ValueError(
-                f"state must be of mask format {FORMAT}, but got {state['mask_format']!r}"
-            )
-        checked = rate(state["p"])
-        self.rng.state = state["rng"]
-        self._rate = checked
-        self.inplace = bool(state["inplace"])
-        self.training = bool(state["training"])
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(p={self.p}, inplace={self.inplace})"

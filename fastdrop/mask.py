@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from . import backends
 from .arrays import Array, prepare
-from .mask_format import Rate
-from .rng import Stream
+from .backends.form import SCALE, Form
+from .mask_format import FORMAT, Rate, rate
+from .rng import Stream, stream_from
+from .sharing import Strides, c_strides, span
 
 
 class Mask:
@@ -29,7 +31,10 @@ class Mask:
     p : float
         Drop probability.
     scale : float
-        1 / (1 - p): what kept elements are multiplied by; 0 for p = 1.
+        What kept elements are multiplied by: 1 / (1 - p), or 0 for p = 1, in
+        plain dropout; AlphaDropout and DropPath have others.
+    noise_shape : tuple of int
+        `shape` with length 1 along the axes whose elements share their fate.
 
     Examples
     --------
@@ -41,15 +46,22 @@ class Mask:
     True
     """
 
-    __slots__ = ("_draw", "_first", "_rate", "_stream", "shape")
+    __slots__ = ("_draw", "_first", "_rate", "_stream", "_strides", "shape")
 
     def __init__(
-        self, stream: Stream, draw: int, rate: Rate, shape: tuple[int, ...], first: int = 0
+        self,
+        stream: Stream,
+        draw: int,
+        rate: Rate,
+        shape: tuple[int, ...],
+        first: int = 0,
+        strides: Strides | None = None,
     ) -> None:
         self._stream = stream
         self._draw = draw
         self._rate = rate
         self._first = first
+        self._strides = strides  # None: each element has its own, in C order
         self.shape = shape
 
     @property
@@ -63,6 +75,13 @@ class Mask:
         return self._rate.scale
 
     @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """The shape that was drawn for: 1 along shared axes."""
+        if self._strides is None:
+            return self.shape
+        return tuple(n if s else 1 for n, s in zip(self.shape, self._strides, strict=True))
+
+    @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
@@ -73,7 +92,7 @@ class Mask:
         return len(self.shape)
 
     def apply(self, x: Array, out: Array | None = None) -> Array:
-        """Return x * scale where the mask keeps, +0.0 elsewhere.
+        """Return x * scale where the mask keeps, +0.0 elsewhere: the gradient, for a gradient.
 
         Parameters
         ----------
@@ -90,8 +109,19 @@ class Mask:
         y = prepare(x, False, out)
         if x.shape != self.shape:
             raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
-        backends.apply(self._stream, self._draw, self._rate, self._first, x, y)
+        if self._strides is None:
+            backends.apply(self._stream, self._draw, self._rate, self._first, x, y)
+        else:
+            self.write(SCALE, x, y)
         return y
+
+    def write(self, form: Form, x: Array, out: Array) -> None:
+        """Write a `Form` of x, checked arrays, to `out`: what the family's operations do."""
+        if x.shape != self.shape:
+            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+        strides = c_strides(self.shape) if self._strides is None else self._strides
+        drawn = self._stream, self._draw, self._rate, self._first
+        backends.evaluate(*drawn, strides, form, x, out)
 
     def to_packed(self) -> NDArray[np.uint8]:
         """Return the keep bits, eight to a byte: uint8, shape (ceil(size / 8),).
@@ -99,14 +129,22 @@ class Mask:
         Element i, in C order, is bit i % 8 of byte i // 8, as in
         ``np.unpackbits(..., bitorder="little")``; bits past the last are 0.
         """
+        if self._strides is not None:
+            return np.packbits(self.to_bool(), bitorder="little")
         out = np.empty(-(-self.size // 8), np.uint8)
         backends.current().bits(self._stream, self._draw, self._rate, self._first, self.size, out)
         return out
 
     def to_bool(self) -> NDArray[np.bool_]:
         """Return the mask as an array, True where it keeps: bool, shape `shape`."""
-        bits = np.unpackbits(self.to_packed(), count=self.size, bitorder="little")
-        return bits.view(np.bool_).reshape(self.shape)
+        strides = c_strides(self.shape) if self._strides is None else self._strides
+        n = span(self.shape, strides)
+        packed = np.empty(-(-n // 8), np.uint8)
+        backends.current().bits(self._stream, self._draw, self._rate, self._first, n, packed)
+        bits = np.unpackbits(packed, count=n, bitorder="little").view(np.bool_)
+        if self._strides is None:
+            return bits.reshape(self.shape)
+        return np.lib.stride_tricks.as_strided(bits, self.shape, strides).copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -126,8 +164,11 @@ class Mask:
             shape: tuple[int, ...] = (max(stop - start, 0), *inner)
         else:
             start, shape = _row(rows, length), inner
-        first = self._first + start * math.prod(inner)
-        return Mask(self._stream, self._draw, self._rate, shape, first)
+        strides = self._strides
+        first = self._first + start * (math.prod(inner) if strides is None else strides[0])
+        if strides is not None and not isinstance(rows, slice):
+            strides = strides[1:]
+        return Mask(self._stream, self._draw, self._rate, shape, first, strides)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -143,10 +184,65 @@ class Mask:
         return hash(self._identity())
 
     def _identity(self) -> tuple[object, ...]:
-        return self._stream, self._draw, self._rate.p, self._first, self.shape
+        rate = self._rate
+        return self._stream, self._draw, rate.p, rate.scale, self._first, self._strides, self.shape
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The mask as a small dictionary that JSON can hold; see `from_state`.
+
+        Examples
+        --------
+        >>> import json, numpy as np, fastdrop
+        >>> _, mask = fastdrop.dropout(np.ones((4, 3)), rng=1, return_mask=True)
+        >>> fastdrop.Mask.from_state(json.loads(json.dumps(mask.state))) == mask
+        True
+        """
+        return {
+            "mask_format": FORMAT,
+            "stream": self._stream.state,
+            "draw": self._draw,
+            "p": self.p,
+            "scale": self.scale,
+            "first": self._first,
+            "shape": list(self.shape),
+            "strides": None if self._strides is None else list(self._strides),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Mask:
+        """Return the mask that a `state` describes, in whatever process and on whatever machine.
+
+        Raises
+        ------
+        ValueError
+            If `state` is none, or comes from another mask format or from a
+            generator that is not registered here.
+        """
+        try:
+            found = state["mask_format"]
+            if found != FORMAT:
+                raise ValueError(f"state must be of mask format {FORMAT}, but got {found!r}")
+            checked = rate(state["p"]).with_scale(state["scale"])
+            draw, first = int(state["draw"]), int(state["first"])
+            shape = tuple(int(n) for n in state["shape"])
+            strides = state["strides"]
+            if strides is not None:
+                strides = tuple(int(stride) for stride in strides)
+            stream = stream_from(state["stream"])
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                f"state must be a dictionary as Mask.state returns it, but got {state!r:.200}"
+            ) from error
+        if strides is not None and len(strides) != len(shape):
+            raise ValueError(f"state must have a stride for each dimension, but got {state!r:.200}")
+        if min(draw, first, *shape, *(strides or ())) < 0:
+            raise ValueError(f"state's numbers must be 0 or more, but got {state!r:.200}")
+        return cls(stream, draw, checked, shape, first, strides)
 
     def __repr__(self) -> str:
-        return f"Mask(shape={self.shape}, p={self.p}, rng={self._stream.algorithm.name!r})"
+        shared = "" if self._strides is None else f", noise_shape={self.noise_shape}"
+        return f"Mask(shape={self.shape}{shared}, p={self.p}, rng={self._stream.algorithm.name!r})"
 
 
 def _row(index: Any, length: int) -> int:

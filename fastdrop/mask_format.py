@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from copy import copy
 from functools import lru_cache
 from typing import Any, Final
 
@@ -32,7 +33,8 @@ class Rate:
     threshold : int
         Keep probability in units of 2**-40, rounded to nearest.
     scale : float
-        1 / (1 - p), or 0 for p = 1, which keeps nothing to scale.
+        What kept elements are multiplied by: 1 / (1 - p), or 0 for p = 1, which
+        keeps nothing to scale, unless `with_scale` changed it.
     significant : int
         Bits of the threshold that have to be drawn for: 0 to 40.
     block_words : int
@@ -56,6 +58,12 @@ class Rate:
     def words(self, size: int) -> int:
         """Words of the stream that a mask of `size` elements reserves."""
         return -(-size // BLOCK) * self.block_words
+
+    def with_scale(self, scale: float) -> Rate:
+        """Return the same rate for an operation that scales kept elements otherwise."""
+        other = copy(self)
+        other.scale = float(scale)
+        return other
 
 
 def rate(p: Any) -> Rate:

@@ -26,6 +26,17 @@ cdef extern from "kernels.h":
         uint64_t draw
         uint64_t threshold
 
+    ctypedef enum drop_form:
+        DROP_SCALE
+
+    enum:
+        DROP_INPUTS
+
+    ctypedef struct drop_numbers:
+        double scale
+        double shift
+        double dropped
+
     ctypedef struct drop_kernels:
         const char *name
         fastdrop_fill philox4x32
@@ -62,6 +73,28 @@ cdef extern from "<stdatomic.h>" nogil:
     void atomic_store(atomic_ullong *, unsigned long long)
     unsigned long long atomic_load(atomic_ullong *)
     bint atomic_compare_exchange_weak(atomic_ullong *, unsigned long long *, unsigned long long)
+
+
+cdef extern from "evaluate.h":
+    ctypedef struct drop_grid:
+        int ndim
+        int arrays
+        Py_ssize_t *shape
+        Py_ssize_t (*stride)[64]
+
+    ctypedef struct drop_operation:
+        const uint64_t *bits
+        const drop_mask *mask
+        uint64_t first
+        drop_grid mask_grid
+        drop_grid grid
+        const char **at
+        char *y
+        drop_form form
+        drop_dtype dtype
+        drop_numbers numbers
+
+    int drop_evaluate(const drop_kernels *, drop_operation *, int) nogil
 
 
 cdef extern from "sequential.h":
@@ -248,6 +281,60 @@ def bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint6
     with nogil:
         status = drop_bits(kernels, &mask, first, n, to, threads)
     return status
+
+
+cdef void set_axes(drop_operation *op, tuple strides, tuple inputs, cnp.ndarray y):
+    cdef int i, k, ndim = cnp.PyArray_NDIM(y)
+    cdef cnp.ndarray a
+    op.grid.ndim = op.mask_grid.ndim = ndim
+    op.grid.arrays = 1 + len(inputs)
+    op.mask_grid.arrays = 1
+    op.dtype = dtype_code(cnp.PyArray_TYPE(y))
+    op.y = <char *>cnp.PyArray_DATA(y)
+    for i in range(ndim):
+        op.grid.shape[i] = op.mask_grid.shape[i] = cnp.PyArray_DIM(y, i)
+        op.grid.stride[0][i] = cnp.PyArray_STRIDE(y, i)
+        op.mask_grid.stride[0][i] = strides[i]
+    for k in range(len(inputs)):
+        a = inputs[k]
+        op.at[k] = <const char *>cnp.PyArray_DATA(a)
+        for i in range(ndim):
+            op.grid.stride[1 + k][i] = cnp.PyArray_STRIDE(a, i)
+
+
+cdef int run_operation(drop_operation *op, int form, double scale, double shift, double dropped,
+                       int threads):
+    cdef int status
+    op.form = <drop_form>form
+    op.numbers.scale = scale
+    op.numbers.shift = shift
+    op.numbers.dropped = dropped
+    with nogil:
+        status = drop_evaluate(kernels, op, threads)
+    return status
+
+
+def evaluate(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
+             int form, double scale, double shift, double dropped, tuple inputs, cnp.ndarray y,
+             int threads):
+    """Write a form of the inputs, each of y's shape, under a mask in C order."""
+    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
+    cdef drop_operation op
+    set_axes(&op, (0,) * y.ndim, inputs, y)
+    op.bits = NULL
+    op.mask = &mask
+    op.first = first
+    return run_operation(&op, form, scale, shift, dropped, threads)
+
+
+def evaluate_bits(cnp.ndarray keep, tuple strides, int form, double scale, double shift,
+                  double dropped, tuple inputs, cnp.ndarray y, int threads):
+    """Do so under packed bits, walked with strides."""
+    cdef drop_operation op
+    set_axes(&op, strides, inputs, y)
+    op.bits = <const uint64_t *>cnp.PyArray_DATA(keep)
+    op.mask = NULL
+    return run_operation(&op, form, scale, shift, dropped, threads)
 
 
 NO_MEMORY = DROP_NO_MEMORY

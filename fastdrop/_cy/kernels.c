@@ -1,5 +1,5 @@
 /* Compiled once per instruction set, with DROP_ISA as its name (setup.py). */
-#include "apply.h"
+#include "forms.h"
 #include "mask_bits.h"
 #include "pcg64.h"
 #include "philox4x32.h"
@@ -19,4 +19,7 @@ const drop_kernels DROP_JOIN(drop_kernels_, DROP_ISA) = {
     .block_bits = block_bits,
     .apply = {[DROP_F16] = apply_f16, [DROP_BF16] = apply_bf16, [DROP_F32] = apply_f32,
               [DROP_F64] = apply_f64, [DROP_C64] = apply_c64, [DROP_C128] = apply_c128},
+    .form = {[DROP_AFFINE] = DROP_FORM_OF_ALL(affine), [DROP_ADD] = DROP_FORM_OF_ALL(add),
+             [DROP_BIAS] = DROP_FORM_OF_ALL(bias), [DROP_BIAS_ADD] = DROP_FORM_OF_ALL(bias_add),
+             [DROP_RELU] = DROP_FORM_OF_ALL(relu), [DROP_RELU_GRAD] = DROP_FORM_OF_ALL(relu_grad)},
 };

@@ -27,12 +27,32 @@ typedef struct {
 typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdiff_t y_stride,
                              size_t n, const uint64_t *keep, double scale, int streaming);
 
+/* What is written (backends/form.py, in its order). */
+typedef enum { DROP_SCALE, DROP_AFFINE, DROP_ADD, DROP_BIAS, DROP_BIAS_ADD, DROP_RELU,
+               DROP_RELU_GRAD, DROP_FORMS } drop_form;
+
+enum { DROP_INPUTS = 3 }; /* x and two operands at most */
+
+typedef struct {
+    const char *at;
+    ptrdiff_t stride;
+} drop_input;
+
+typedef struct {
+    double scale, shift, dropped;
+} drop_numbers;
+
+/* y[i] = form of in[0][i], in[1][i], ... for up to DROP_BLOCK elements. */
+typedef void (*drop_form_run)(const drop_input *in, char *y, ptrdiff_t y_stride, size_t n,
+                              const uint64_t *keep, const drop_numbers *numbers, int streaming);
+
 typedef struct {
     const char *name;      /* of the instruction set */
     void (*prepare)(void); /* fills tables: call it once, before anything else */
     fastdrop_fill philox4x32, philox4x64, pcg64;
     int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
     drop_apply_run apply[DROP_DTYPES];
+    drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */
 } drop_kernels;
 
 #endif

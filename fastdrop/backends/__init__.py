@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _cy
 from ..arrays import Array
 from ..mask_format import Rate
 from ..rng import Stream
+from ..sharing import Strides
 from .base import Backend
+from .form import Form
 
 __all__ = [
     "Backend",
+    "Form",
     "apply",
     "available_backends",
     "current",
+    "evaluate",
+    "evaluate_bits",
     "get_backend",
     "set_backend",
     "use_backend",
@@ -153,4 +159,39 @@ def apply(stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Arra
         return
     native = x.astype(x.dtype.newbyteorder("="), subok=False)
     backend.apply(stream, draw, rate, first, native, native)
+    np.copyto(out, native, casting="equiv")
+
+
+def evaluate(
+    stream: Stream,
+    draw: int,
+    rate: Rate,
+    first: int,
+    strides: Strides,
+    form: Form,
+    x: Array,
+    out: Array,
+) -> None:
+    """Run the current backend's `evaluate`; foreign byte orders go through a native copy."""
+    run = partial(current().evaluate, stream, draw, rate, first, strides)
+    _run_native(run, form, x, out)
+
+
+def evaluate_bits(
+    keep: NDArray[np.uint64], strides: Strides, scale: float, form: Form, x: Array, out: Array
+) -> None:
+    """Run the current backend's `evaluate_bits`, as `evaluate` does."""
+    _run_native(partial(current().evaluate_bits, keep, strides, scale), form, x, out)
+
+
+def _run_native(
+    run: Callable[[Form, Array, Array], None], form: Form, x: Array, out: Array
+) -> None:
+    if x.dtype.isnative and all(operand.dtype.isnative for operand in form.operands):
+        run(form, x, out)
+        return
+    dtype = x.dtype.newbyteorder("=")
+    operands = tuple(operand.astype(dtype) for operand in form.operands)
+    native = x.astype(dtype, subok=False)
+    run(form._replace(operands=operands), native, native)
     np.copyto(out, native, casting="equiv")

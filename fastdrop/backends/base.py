@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ..arrays import Array
 from ..mask_format import Rate
 from ..rng import Stream
+from ..sharing import Strides, span
+from .form import Form, evaluate
 
 
 class Backend(ABC):
@@ -43,6 +45,45 @@ class Backend(ABC):
         C order. Half-precision numbers are multiplied in single precision and
         rounded once.
         """
+
+    def evaluate(
+        self,
+        stream: Stream,
+        draw: int,
+        rate: Rate,
+        first: int,
+        strides: Strides,
+        form: Form,
+        x: Array,
+        out: Array,
+    ) -> None:
+        """Write `form` of x to `out` under a mask that elements may share.
+
+        Element x[i, j, ...] looks at the mask's element ``first + i * strides[0]
+        + j * strides[1] + ...``. Arrays are as for `apply`, operands read only.
+        """
+        keep = np.empty(-(-span(x.shape, strides) // 64), np.uint64)
+        n = span(x.shape, strides)
+        self.bits(stream, draw, rate, first, n, keep.view(np.uint8)[: -(-n // 8)])
+        self.evaluate_bits(keep, strides, rate.scale, form, x, out)
+
+    def evaluate_bits(
+        self,
+        keep: NDArray[np.uint64],
+        strides: Strides,
+        scale: float,
+        form: Form,
+        x: Array,
+        out: Array,
+    ) -> None:
+        """Do as `evaluate` under a mask that is given as packed bits, in whole words.
+
+        This is plain NumPy: a backend that has no kernels for it inherits it,
+        and `show_config` says so.
+        """
+        bits = np.unpackbits(keep.view(np.uint8), bitorder="little").view(np.bool_)
+        kept = np.lib.stride_tricks.as_strided(bits, x.shape, strides, writeable=False)
+        out[...] = evaluate(kept, x, scale, form)
 
     def info(self) -> dict[str, Any]:
         """Return what `show_config` says of this backend."""

@@ -12,8 +12,10 @@ from ..arrays import Array
 from ..mask_format import BLOCK, Rate
 from ..rng import Stream
 from ..rng.base import check_status
+from ..sharing import Strides, c_strides
 from ..threads import get_num_threads
 from .base import Backend
+from .form import KINDS, Form
 
 
 class CythonBackend(Backend):
@@ -90,11 +92,72 @@ class CythonBackend(Backend):
             _raise(status, stream)
         np.copyto(out, c)
 
+    def evaluate(
+        self,
+        stream: Stream,
+        draw: int,
+        rate: Rate,
+        first: int,
+        strides: Strides,
+        form: Form,
+        x: Array,
+        out: Array,
+    ) -> None:
+        if stream.sequential or strides != c_strides(x.shape) or not _rows_are_last(out):
+            # Bits that are shared, or wanted in another order, are made ahead.
+            super().evaluate(stream, draw, rate, first, strides, form, x, out)
+            return
+        status = _core.evaluate(
+            stream.fill_address,
+            stream.key_address,
+            draw,
+            rate.threshold,
+            first,
+            KINDS.index(form.kind),
+            rate.scale,
+            form.shift,
+            form.dropped,
+            (x, *form.operands),
+            out,
+            get_num_threads(),
+        )
+        if status:
+            _raise(status, stream)
+
+    def evaluate_bits(
+        self,
+        keep: NDArray[np.uint64],
+        strides: Strides,
+        scale: float,
+        form: Form,
+        x: Array,
+        out: Array,
+    ) -> None:
+        # Memory's order, whatever the mask's is: its bits are small, and near.
+        axes = sorted(range(out.ndim), key=lambda axis: -abs(out.strides[axis]))
+        _core.evaluate_bits(
+            keep,
+            tuple(strides[axis] for axis in axes),
+            KINDS.index(form.kind),
+            scale,
+            form.shift,
+            form.dropped,
+            tuple(a.transpose(axes) for a in (x, *form.operands)),
+            out.transpose(axes),
+            get_num_threads(),
+        )
+
     def info(self) -> dict[str, Any]:
         return {
             "instruction set": _core.isa(),
             "available instruction sets": _core.available_isas(),
         }
+
+
+def _rows_are_last(out: Array) -> bool:
+    """Whether the last axis of any length has the smallest steps."""
+    steps = [abs(step) for step, n in zip(out.strides, out.shape, strict=True) if n > 1]
+    return not steps or steps[-1] == min(steps)
 
 
 def _raise(status: int, stream: Stream) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, dtype_name
+from ..arrays import Array
 from ..mask_format import BLOCK, PLANES, STRIP, Rate
 from ..rng import Stream
 from .base import Backend
+from .form import SCALE, evaluate
 
 Bools = NDArray[np.bool_]
 
@@ -31,7 +30,7 @@ class ReferenceBackend(Backend):
         self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
     ) -> None:
         kept = keep(stream, draw, rate, first, x.size).reshape(x.shape)
-        out[...] = np.where(kept, scaled(x, rate.scale), np.zeros((), x.dtype))
+        out[...] = evaluate(kept, x, rate.scale, SCALE)
 
 
 def keep(stream: Stream, draw: int, rate: Rate, first: int, n: int) -> Bools:
@@ -79,30 +78,3 @@ def _halves(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return the 32-bit halves of words, low half first."""
     halves = np.stack([words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)], axis=-1)
     return halves.reshape(len(words), -1)
-
-
-def scaled(x: Array, scale: float) -> Array:
-    """Return x * scale, rounded once to x's dtype."""
-    name = dtype_name(x.dtype)
-    with np.errstate(all="ignore"):
-        if name == "float64":
-            return x * scale
-        if name == "float32":
-            return x * np.float32(scale)
-        if name == "float16":
-            return (x.astype(np.float32) * np.float32(scale)).astype(np.float16)
-        if name == "bfloat16":
-            bits = x.view(np.uint16).astype(np.uint32) << np.uint32(16)
-            return _to_bfloat16(bits.view(np.float32) * np.float32(scale)).view(x.dtype)
-        out = np.empty_like(x)
-        # Part by part: a complex product would turn inf * (scale + 0j) into NaN.
-        out.real, out.imag = scaled(x.real, scale), scaled(x.imag, scale)
-        return out
-
-
-def _to_bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
-    """Round float32 to the nearest bfloat16, ties to even; NaN keeps its upper bits."""
-    bits = np.asarray(x).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    quiet = bits | np.uint32(0x400000)
-    return (np.where(np.isnan(x), quiet, rounded) >> np.uint32(16)).astype(np.uint16)

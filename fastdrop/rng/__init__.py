@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import RNG, Stream
+from .base import RNG, Stream, Words
 from .capsule import get_include, make_capsule
-from .numpy_adapter import NumpyRNG
+from .numpy_adapter import NumpyRNG, sequential_stream
 from .pcg64 import PCG64
 from .philox import Philox
 from .philox4x32 import Philox4x32
@@ -48,6 +48,7 @@ __all__ = [
     "make_rng",
     "manual_seed",
     "register_rng",
+    "stream_from",
 ]
 
 AnyRNG = RNG | NumpyRNG
@@ -204,3 +205,26 @@ def as_rng(rng: Any) -> AnyRNG:
         "rng must be None, an int, a SeedSequence, a NumPy BitGenerator or Generator, a fastdrop "
         f"RNG or one of the names {available_rngs()}, but got {rng!r} ({type(rng).__name__})"
     )
+
+
+def stream_from(state: dict[str, Any]) -> Stream:
+    """Return the stream that a `Stream.state` describes.
+
+    Raises
+    ------
+    ValueError
+        If its generator is not registered here, or its key does not fit.
+    """
+    name = state["rng"]
+    if name == "numpy":
+        return sequential_stream(state)
+    algorithm = _registry.get(name)
+    if not (isinstance(algorithm, type) and issubclass(algorithm, RNG)):
+        raise ValueError(f"state's RNG must be one of {available_rngs()} here, but got {name!r}")
+    try:
+        key: Words = np.array([int(word) for word in state["key"]], np.uint64)
+    except (OverflowError, ValueError) as error:
+        raise ValueError(f"state's key must hold 64-bit words, but got {state['key']!r}") from error
+    if key.size != algorithm.key_words():
+        raise ValueError(f"state's key must have {algorithm.key_words()} words, but got {key.size}")
+    return Stream(algorithm, key)

@@ -50,8 +50,13 @@ class Stream:
         """Return what a compiled `fill` takes as its key, for one evaluation."""
         return self.key
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """Algorithm and key as a dictionary that JSON can hold."""
+        return {"rng": self.algorithm.name, "key": [int(word) for word in self.key]}
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # Addresses mean nothing in another process, nor after this key is gone.
+        # Addresses mean nothing in another process, nor in a copy.
         return type(self), (self.algorithm, self.key)
 
     def __eq__(self, other: object) -> bool:

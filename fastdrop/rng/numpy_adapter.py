@@ -60,11 +60,43 @@ class SequentialStream(Stream):
     def open(self) -> Words:
         return _OpenedKey(copy.deepcopy(self._snapshot)).view
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._snapshot,)
+    @property
+    def state(self) -> dict[str, Any]:
+        """The snapshot's state, its arrays as lists."""
+        return {"rng": "numpy", "bit_generator": _plain(self._snapshot.state)}
 
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SequentialStream, (self._snapshot,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SequentialStream) and self.state == other.state
+
+    def __hash__(self) -> int:
+        return hash(repr(self.state))
+
+
+def sequential_stream(state: dict[str, Any]) -> SequentialStream:
+    """Return the stream that `SequentialStream.state` describes.
+
+    Raises
+    ------
+    ValueError
+        If it is not one of NumPy's own bit generators.
+    """
+    name = state["bit_generator"]["bit_generator"]
+    kind = getattr(np.random, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
+        raise ValueError(f"state must be one of NumPy's own bit generators, but got {name!r}")
+    bit_generator = kind(0)
+    bit_generator.state = state["bit_generator"]
+    return SequentialStream(bit_generator)
+
+
+def _plain(state: Any) -> Any:
+    """Return a bit generator's state with lists for arrays."""
+    if isinstance(state, dict):
+        return {key: _plain(value) for key, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray | np.generic) else state
 
 
 class _OpenedKey:

@@ -1,0 +1,148 @@
+/* What dropout's relatives write (backends/form.py), for every form and dtype.
+ *
+ * A form's arithmetic is said once, in form_value; a switch on a constant costs
+ * nothing after inlining. Operands are read as the elements of x are.
+ */
+#ifndef DROP_FORMS_H
+#define DROP_FORMS_H
+
+#include "apply.h"
+
+/* All bits of kept lanes, none of dropped ones. */
+#define DROP_WHERE(kept, a, b) (((vu64)(a) & (kept)) | ((vu64)(b) & ~(kept)))
+
+#define DROP_DEFINE_VALUE(V, NUMBER)                                                               \
+    DROP_INLINE V form_value_##V(drop_form form, V x, V u, V v, vu64 kept, const drop_numbers *n)  \
+    {                                                                                              \
+        const NUMBER scale = (NUMBER)n->scale, shift = (NUMBER)n->shift;                           \
+        const V dropped = (V){0} + (NUMBER)n->dropped;                                             \
+        switch (form) {                                                                            \
+        case DROP_AFFINE: return (V)DROP_WHERE(kept, x * scale + shift, dropped);                  \
+        case DROP_ADD: return (V)((vu64)(x * scale) & kept) + u;                                   \
+        case DROP_BIAS: return (V)((vu64)((x + u) * scale) & kept);                                \
+        case DROP_BIAS_ADD: return (V)((vu64)((x + u) * scale) & kept) + v;                        \
+        case DROP_RELU: return (V)((vu64)(x * scale) & kept & ~(vu64)(x <= 0));                    \
+        case DROP_RELU_GRAD: return (V)((vu64)(x * scale) & kept & ~(vu64)(u <= 0));               \
+        default: return (V)((vu64)(x * scale) & kept);                                             \
+        }                                                                                          \
+    }
+DROP_DEFINE_VALUE(vf32, float)
+DROP_DEFINE_VALUE(vf64, double)
+
+/* Half precision is widened to two vectors, and joined when it is narrowed. */
+#define DROP_READ_f16(p) widen_f16(DROP_LOAD(vh16, p))
+#define DROP_READ_bf16(p) (vf32)(__builtin_convertvector(DROP_LOAD(vh16, p), vu32) << 16)
+#define DROP_READ_f32(p) DROP_LOAD(vf32, p)
+#define DROP_READ_f64(p) DROP_LOAD(vf64, p)
+#define DROP_READ_c64 DROP_READ_f32
+#define DROP_READ_c128 DROP_READ_f64
+#define DROP_NARROW_BF16(v) __builtin_convertvector(round_bf16(v) >> 16, vh16)
+#define DROP_JOIN_f16(r) join16(narrow_f16(r[0]), narrow_f16(r[1]))
+#define DROP_JOIN_bf16(r) join16(DROP_NARROW_BF16(r[0]), DROP_NARROW_BF16(r[1]))
+#define DROP_JOIN_f32(r) (vu64)r[0]
+#define DROP_JOIN_f64 DROP_JOIN_f32
+#define DROP_JOIN_c64 DROP_JOIN_f32
+#define DROP_JOIN_c128 DROP_JOIN_f32
+
+/* SELECT is the one whose lanes share bits as V's do among elements. */
+#define DROP_DEFINE_FORMS(name, SIZE, V, VECTORS, SELECT)                                          \
+    /* 64 elements, contiguous. */                                                                 \
+    DROP_INLINE void form_word_##name(drop_form form, int inputs, const char *const *in, char *y,  \
+                                      uint64_t bits, const drop_numbers *numbers, int streaming)   \
+    {                                                                                              \
+        enum { STEP = DROP_VEC / VECTORS, LANES = STEP / SIZE };                                   \
+        for (int i = 0; i < 64 * SIZE; i += DROP_VEC) {                                            \
+            V r[VECTORS];                                                                          \
+            for (int k = 0; k < VECTORS; k++, bits >>= LANES) {                                    \
+                const int at = i + k * STEP;                                                       \
+                V x = DROP_READ_##name(in[0] + at), u = x, v = x;                                  \
+                if (inputs > 1) u = DROP_READ_##name(in[1] + at);                                  \
+                if (inputs > 2) v = DROP_READ_##name(in[2] + at);                                  \
+                r[k] = form_value_##V(form, x, u, v, SELECT(~(vu64){0}, bits), numbers);           \
+            }                                                                                      \
+            if (streaming) store_streaming(y + i, DROP_JOIN_##name(r));                            \
+            else DROP_STORE(y + i, DROP_JOIN_##name(r));                                           \
+        }                                                                                          \
+    }                                                                                              \
+    /* Up to DROP_PART elements at any distance, through contiguous buffers. */                    \
+    DROP_INLINE void form_part_##name(drop_form form, int inputs, const drop_input *in, char *y,   \
+                                      ptrdiff_t ys, size_t n, const uint64_t *keep,                \
+                                      const drop_numbers *numbers)                                 \
+    {                                                                                              \
+        char buffer[DROP_INPUTS][DROP_PART * SIZE], out[DROP_PART * SIZE];                         \
+        const size_t words = (n + 63) / 64;                                                        \
+        for (int k = 0; k < inputs; k++) {                                                         \
+            if (n % 64) memset(buffer[k] + (words - 1) * 64 * SIZE, 0, 64 * SIZE);                 \
+            if (in[k].stride == SIZE) memcpy(buffer[k], in[k].at, n * SIZE);                       \
+            else                                                                                   \
+                for (size_t i = 0; i < n; i++)                                                     \
+                    memcpy(buffer[k] + i * SIZE, in[k].at + (ptrdiff_t)i * in[k].stride, SIZE);    \
+        }                                                                                          \
+        for (size_t w = 0; w < words; w++) {                                                       \
+            const size_t at = w * 64 * SIZE;                                                       \
+            const char *p[] = {buffer[0] + at, buffer[1] + at, buffer[2] + at};                    \
+            form_word_##name(form, inputs, p, out + at, keep[w], numbers, 0);                      \
+        }                                                                                          \
+        if (ys == SIZE) memcpy(y, out, n * SIZE);                                                  \
+        else for (size_t i = 0; i < n; i++) memcpy(y + (ptrdiff_t)i * ys, out + i * SIZE, SIZE);   \
+    }                                                                                              \
+    DROP_INLINE void form_run_##name(drop_form form, int inputs, const drop_input *from, char *y,  \
+                                     ptrdiff_t ys, size_t n, const uint64_t *keep,                 \
+                                     const drop_numbers *numbers, int streaming)                   \
+    {                                                                                              \
+        uint64_t shifted[DROP_BLOCK_WORDS];                                                        \
+        drop_input in[DROP_INPUTS];                                                                \
+        int even = ys == SIZE;                                                                     \
+        for (int k = 0; k < inputs; k++) {                                                         \
+            in[k] = from[k];                                                                       \
+            even &= in[k].stride == SIZE;                                                          \
+        }                                                                                          \
+        const size_t head = -(uintptr_t)y % DROP_VEC / SIZE;                                       \
+        streaming &= even && (uintptr_t)(y + head * SIZE) % DROP_VEC == 0 && n >= head + 64;       \
+        size_t take = streaming ? head : 0;                                                        \
+        while (n > 0) {                                                                            \
+            if (even && take == 0 && n >= 64) {                                                    \
+                const char *p[DROP_INPUTS];                                                        \
+                for (int k = 0; k < inputs; k++) p[k] = in[k].at, in[k].at += 64 * SIZE;           \
+                if (streaming) form_word_##name(form, inputs, p, y, *keep, numbers, 1);            \
+                else form_word_##name(form, inputs, p, y, *keep, numbers, 0);                      \
+                y += 64 * SIZE, n -= 64, keep++;                                                   \
+                continue;                                                                          \
+            }                                                                                      \
+            if (take == 0) take = n < DROP_PART ? n : DROP_PART;                                   \
+            form_part_##name(form, inputs, in, y, ys, take, keep, numbers);                        \
+            for (int k = 0; k < inputs; k++) in[k].at += (ptrdiff_t)take * in[k].stride;           \
+            y += (ptrdiff_t)take * ys;                                                             \
+            if (take % 64 && take < n) {                                                           \
+                skip_bits(keep, n, (unsigned)take, shifted);                                       \
+                keep = shifted;                                                                    \
+            } else keep += take / 64;                                                              \
+            n -= take, take = 0;                                                                   \
+        }                                                                                          \
+    }                                                                                              \
+    DROP_DEFINE_FORM(name, affine, DROP_AFFINE, 1)                                                 \
+    DROP_DEFINE_FORM(name, add, DROP_ADD, 2)                                                       \
+    DROP_DEFINE_FORM(name, bias, DROP_BIAS, 2)                                                     \
+    DROP_DEFINE_FORM(name, bias_add, DROP_BIAS_ADD, 3)                                             \
+    DROP_DEFINE_FORM(name, relu, DROP_RELU, 1)                                                     \
+    DROP_DEFINE_FORM(name, relu_grad, DROP_RELU_GRAD, 2)
+
+#define DROP_DEFINE_FORM(name, what, FORM, INPUTS)                                                 \
+    static void what##_##name(const drop_input *in, char *y, ptrdiff_t ys, size_t n,               \
+                              const uint64_t *keep, const drop_numbers *numbers, int streaming)    \
+    {                                                                                              \
+        form_run_##name(FORM, INPUTS, in, y, ys, n, keep, numbers, streaming);                     \
+    }
+
+DROP_DEFINE_FORMS(f16, 2, vf32, 2, select32)
+DROP_DEFINE_FORMS(bf16, 2, vf32, 2, select32)
+DROP_DEFINE_FORMS(f32, 4, vf32, 1, select32)
+DROP_DEFINE_FORMS(f64, 8, vf64, 1, select64)
+DROP_DEFINE_FORMS(c64, 8, vf32, 1, select64)
+DROP_DEFINE_FORMS(c128, 16, vf64, 1, select128)
+
+#define DROP_FORM_OF_ALL(what)                                                                     \
+    {[DROP_F16] = what##_f16, [DROP_BF16] = what##_bf16, [DROP_F32] = what##_f32,                  \
+     [DROP_F64] = what##_f64, [DROP_C64] = what##_c64, [DROP_C128] = what##_c128}
+
+#endif

@@ -1,0 +1,392 @@
+"""Dropout together with what stands next to it, in one pass over memory.
+
+A NumPy pipeline pays for every pass: adding a residual to the result of dropout
+reads and writes it once more. Each function here is one pass, and its backward
+is the mask evaluated again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from . import backends
+from .arrays import Array, check_array, prepare
+from .backends.form import SCALE, Form
+from .mask import Mask
+from .mask_format import rate
+from .rng import as_rng
+from .sharing import c_strides
+
+if TYPE_CHECKING:
+    from .rng import RNGLike
+
+
+@overload
+def dropout_add(
+    x: Array,
+    residual: Array,
+    p: float = ...,
+    training: bool = ...,
+    *,
+    rng: RNGLike = ...,
+    out: Array | None = ...,
+    return_mask: Literal[False] = ...,
+) -> Array: ...
+@overload
+def dropout_add(
+    x: Array,
+    residual: Array,
+    p: float = ...,
+    training: bool = ...,
+    *,
+    rng: RNGLike = ...,
+    out: Array | None = ...,
+    return_mask: Literal[True],
+) -> tuple[Array, Mask]: ...
+def dropout_add(
+    x: Array,
+    residual: Array,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    rng: RNGLike = None,
+    out: Array | None = None,
+    return_mask: bool = False,
+) -> Array | tuple[Array, Mask]:
+    """Return ``residual + dropout(x, p)`` in one pass.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and layout; dtypes as for `dropout`.
+    residual : ndarray
+        Of x's dtype, and x's shape or one that broadcasts to it.
+    p : float, optional
+        As for `dropout`. Out of training the result is ``x + residual``.
+    training : bool, optional
+        As for `dropout`. Out of training the result is ``x + residual``.
+    rng : optional
+        As for `dropout`. Out of training the result is ``x + residual``.
+    out : ndarray, optional
+        Where to write: `x` or `residual` itself, or an array apart from both.
+    return_mask : bool, optional
+        Return the mask too, for `dropout_backward`.
+
+    Returns
+    -------
+    y : ndarray
+    mask : Mask
+        Only with ``return_mask=True``. The gradient with respect to x is
+        ``dropout_backward(grad, mask)``, that with respect to `residual` is
+        `grad`, summed over what was broadcast.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `dropout`, and if `residual` does not suit x.
+
+    Notes
+    -----
+    Half precision is computed in single and rounded once.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x, residual = np.ones((2, 3)), np.full((2, 3), 10.0)
+    >>> y = fastdrop.dropout_add(x, residual, p=0.5, rng=0)
+    >>> bool((y == residual + fastdrop.dropout(x, p=0.5, rng=0)).all())
+    True
+    """
+    y, mask = _run("add", x, {"residual": residual}, p, training, rng, out)
+    return (y, mask) if return_mask else y
+
+
+@overload
+def bias_dropout_add(
+    x: Array,
+    bias: Array,
+    residual: Array | None = ...,
+    p: float = ...,
+    training: bool = ...,
+    *,
+    rng: RNGLike = ...,
+    out: Array | None = ...,
+    return_mask: Literal[False] = ...,
+) -> Array: ...
+@overload
+def bias_dropout_add(
+    x: Array,
+    bias: Array,
+    residual: Array | None = ...,
+    p: float = ...,
+    training: bool = ...,
+    *,
+    rng: RNGLike = ...,
+    out: Array | None = ...,
+    return_mask: Literal[True],
+) -> tuple[Array, Mask]: ...
+def bias_dropout_add(
+    x: Array,
+    bias: Array,
+    residual: Array | None = None,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    rng: RNGLike = None,
+    out: Array | None = None,
+    return_mask: bool = False,
+) -> Array | tuple[Array, Mask]:
+    """Return ``residual + dropout(x + bias, p)`` in one pass.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and layout; dtypes as for `dropout`.
+    bias : ndarray
+        Of x's dtype, and x's shape or one that broadcasts to it. `residual` may
+        be left out.
+    residual : ndarray, optional
+        Of x's dtype, and x's shape or one that broadcasts to it. `residual` may
+        be left out.
+    p : float, optional
+        As for `dropout_add`.
+    training : bool, optional
+        As for `dropout_add`.
+    rng : optional
+        As for `dropout_add`.
+    out : ndarray, optional
+        As for `dropout_add`.
+    return_mask : bool, optional
+        As for `dropout_add`.
+
+    Returns
+    -------
+    y : ndarray
+    mask : Mask
+        Only with ``return_mask=True``. The gradients with respect to x and `bias`
+        are ``dropout_backward(grad, mask)``, summed over what was broadcast.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x, bias = np.ones((2, 3)), np.array([1.0, 2.0, 3.0])
+    >>> y = fastdrop.bias_dropout_add(x, bias, x, p=0.5, rng=0)
+    >>> bool((y == x + fastdrop.dropout(x + bias, p=0.5, rng=0)).all())
+    True
+    """
+    operands = {"bias": bias} if residual is None else {"bias": bias, "residual": residual}
+    y, mask = _run("bias" if residual is None else "bias_add", x, operands, p, training, rng, out)
+    return (y, mask) if return_mask else y
+
+
+@overload
+def relu_dropout(
+    x: Array,
+    p: float = ...,
+    training: bool = ...,
+    *,
+    rng: RNGLike = ...,
+    out: Array | None = ...,
+    return_mask: Literal[False] = ...,
+) -> Array: ...
+@overload
+def relu_dropout(
+    x: Array,
+    p: float = ...,
+    training: bool = ...,
+    *,
+    rng: RNGLike = ...,
+    out: Array | None = ...,
+    return_mask: Literal[True],
+) -> tuple[Array, Mask]: ...
+def relu_dropout(
+    x: Array,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    rng: RNGLike = None,
+    out: Array | None = None,
+    return_mask: bool = False,
+) -> Array | tuple[Array, Mask]:
+    """Return ``dropout(maximum(x, 0), p)`` in one pass.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and layout, of a real dtype.
+    p : float, optional
+        As for `dropout_add`.
+    training : bool, optional
+        As for `dropout_add`.
+    rng : optional
+        As for `dropout_add`.
+    out : ndarray, optional
+        As for `dropout_add`.
+    return_mask : bool, optional
+        As for `dropout_add`.
+
+    Returns
+    -------
+    y : ndarray
+    mask : Mask
+        Only with ``return_mask=True``, for `relu_dropout_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> fastdrop.relu_dropout(np.array([-1.0, 2.0]), p=0.0)
+    array([0., 2.])
+    """
+    y, mask = _run("relu", x, {}, p, training, rng, out)
+    return (y, mask) if return_mask else y
+
+
+def relu_dropout_backward(grad: Array, x: Array, mask: Mask, *, out: Array | None = None) -> Array:
+    """Return the gradient with respect to the x of `relu_dropout`.
+
+    Parameters
+    ----------
+    grad : ndarray
+        Gradient with respect to the output.
+    x : ndarray
+        The forward's input, or its output, which is positive where it counts.
+    mask : Mask
+        The forward's.
+    out : ndarray, optional
+        Where to write; `grad` or `x` itself is allowed.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x = np.array([-1.0, 2.0, 3.0])
+    >>> y, mask = fastdrop.relu_dropout(x, p=0.0, return_mask=True)
+    >>> fastdrop.relu_dropout_backward(np.ones(3), x, mask)
+    array([0., 1., 1.])
+    """
+    if not isinstance(mask, Mask):
+        raise TypeError(f"mask must be a fastdrop.Mask, but got {type(mask).__name__}")
+    _check_real(grad)
+    form = Form("relu_grad", operands=(_operand(x, grad, "x", out),))
+    y = prepare(grad, False, out)
+    mask.write(form, grad, y)
+    return y
+
+
+def mc_dropout(
+    x: Array,
+    samples: int,
+    p: float = 0.5,
+    *,
+    rng: RNGLike = None,
+    out: Array | None = None,
+    return_mask: bool = False,
+) -> Array | tuple[Array, Mask]:
+    """Return several independently dropped copies of `x`, for Monte-Carlo dropout.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and layout; dtypes as for `dropout`.
+    samples : int
+        How many copies, 0 or more.
+    p : float, optional
+        As for `dropout`.
+    rng : optional
+        As for `dropout`.
+    return_mask : bool, optional
+        As for `dropout`.
+    out : ndarray, optional
+        Where to write: shape (samples, *x.shape), x's dtype, apart from `x`.
+
+    Returns
+    -------
+    y : ndarray
+        Shape (samples, *x.shape), C order. ``y[t]`` is x under ``mask[t]``.
+    mask : Mask
+        Only with ``return_mask=True``.
+
+    References
+    ----------
+    Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation", ICML 2016,
+    arXiv:1506.02142.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> y = fastdrop.mc_dropout(np.ones(3), samples=1000, p=0.5, rng=0)
+    >>> y.shape, bool((abs(y.mean(axis=0) - 1) < 0.2).all())
+    ((1000, 3), True)
+    """
+    check_array(x)
+    checked, count = rate(p), _count(samples)
+    shape = (count, *x.shape)
+    copies = np.broadcast_to(x, shape)
+    if out is None:
+        y = np.empty(shape, x.dtype)
+    else:
+        _check_apart(out, x, "x")
+        y = prepare(copies, False, out)
+    stream, draw = as_rng(rng).reserve(checked.words(math.prod(shape)))
+    backends.evaluate(stream, draw, checked, 0, c_strides(shape), SCALE, copies, y)
+    return (y, Mask(stream, draw, checked, shape)) if return_mask else y
+
+
+def _run(
+    kind: str,
+    x: Array,
+    operands: dict[str, Array],
+    p: float,
+    training: bool,
+    rng: RNGLike,
+    out: Array | None,
+) -> tuple[Array, Mask]:
+    check_array(x)
+    if kind == "relu":
+        _check_real(x)
+    checked = rate(p if training else 0.0)
+    form = Form(kind, operands=tuple(_operand(a, x, name, out) for name, a in operands.items()))
+    y = prepare(x, False, out)
+    stream, draw = as_rng(rng).reserve(checked.words(x.size))
+    mask = Mask(stream, draw, checked, x.shape)
+    mask.write(form, x, y)
+    return y, mask
+
+
+def _operand(a: Any, x: Array, name: str, out: Array | None) -> Array:
+    """Return an operand in x's shape, checked."""
+    check_array(a, name)
+    if a.dtype != x.dtype:
+        raise TypeError(f"{name} must have x's dtype {x.dtype}, but got {a.dtype}")
+    try:
+        broadcast = np.broadcast_to(a, x.shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} must have x's shape {x.shape} or broadcast to it, but got {a.shape}"
+        ) from None
+    if out is not None and not (out is a and a.shape == x.shape):
+        _check_apart(out, a, name)
+    return broadcast
+
+
+def _check_apart(out: Any, a: Array, name: str) -> None:
+    check_array(out, "out")
+    if np.shares_memory(out, a):
+        raise ValueError(f"out must be {name} itself, of the output's shape, or not overlap it")
+
+
+def _check_real(x: Array) -> None:
+    check_array(x)
+    if x.dtype.kind == "c":
+        raise TypeError(f"x must be of a real dtype, which relu takes, but got {x.dtype}")
+
+
+def _count(samples: Any) -> int:
+    if isinstance(samples, bool) or not hasattr(samples, "__index__"):
+        raise TypeError(f"samples must be an int of 0 or more, but got {samples!r}")
+    count: int = samples.__index__()
+    if count < 0:
+        raise ValueError(f"samples must be 0 or more, but got {count}")
+    return count

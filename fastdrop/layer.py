@@ -1,0 +1,284 @@
+"""What every layer has: a mode, a generator, state that survives, and for most a mask."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from . import backends
+from .arrays import Array, check_array, identity, prepare
+from .backends.form import SCALE, Form
+from .mask import Mask
+from .mask_format import FORMAT, Rate, rate
+from .rng import AnyRNG, NumpyRNG, Stream, as_rng, default_rng
+from .sharing import Strides, c_strides, mask_strides
+
+if TYPE_CHECKING:
+    from .rng import RNGLike
+
+Drawn = tuple[Stream, int, Rate, tuple[int, ...], int, Strides | None]
+
+
+class Layer(ABC):
+    """A layer with train and eval mode that owns its generator.
+
+    A subclass names its settings, each an attribute and an argument of its
+    constructor: `repr`, `state_dict` and `spawn` go by them.
+    """
+
+    _settings: ClassVar[tuple[str, ...]] = ("inplace", "always")
+
+    def __init__(self, inplace: bool, always: bool, rng: RNGLike) -> None:
+        self.inplace = bool(inplace)
+        self.always = bool(always)
+        self.training = True
+        self._rng: AnyRNG | None = None if rng is None else as_rng(rng)
+        self._forget()
+
+    @property
+    def rng(self) -> AnyRNG:
+        """The generator that random numbers are drawn from."""
+        return self._rng or default_rng()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training mode, or to eval mode with ``mode=False``; return self."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Switch to eval mode; return self."""
+        return self.train(False)
+
+    @abstractmethod
+    def __call__(self, x: Array, out: Array | None = None) -> Array:
+        """Return the layer's output: `out`, `x` if `inplace`, or a new array in x's layout."""
+
+    def forward(self, x: Array, out: Array | None = None) -> Array:
+        """Return ``self(x, out)``."""
+        return self(x, out)
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Forget the newest forward."""
+
+    def reset(self, seed: Any = None) -> Self:
+        """Start over with a generator of its own, of the kind it had; return self.
+
+        Parameters
+        ----------
+        seed : None, int, sequence of int, or numpy.random.SeedSequence, optional
+            None draws fresh entropy. Layers that shared the generator keep it.
+        """
+        rng = self.rng
+        if isinstance(rng, NumpyRNG):
+            self._rng = NumpyRNG(type(rng.bit_generator)(seed))
+        else:
+            self._rng = type(rng)(seed)
+        self._forget()
+        return self
+
+    def spawn(self, n: int) -> list[Self]:
+        """Return n layers with these settings and independent generators.
+
+        The same come each time a program runs, and others from each further call.
+        """
+        children = []
+        for rng in self.rng.spawn(n):
+            child = copy.copy(self)
+            child._rng = rng
+            child._forget()
+            children.append(child)
+        return children
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what an exact resume needs: settings, mode, and the generator's state.
+
+        JSON can hold it, except that of a NumPy bit generator whose own state has arrays.
+        """
+        settings = {name: getattr(self, name) for name in self._settings}
+        for name, value in settings.items():
+            if isinstance(value, tuple):
+                settings[name] = list(value)  # as JSON will give it back
+        return {
+            "layer": type(self).__name__,
+            "mask_format": FORMAT,
+            **settings,
+            "training": self.training,
+            "rng": self.rng.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a `state_dict`: the next mask is the one that would have come.
+
+        A layer on the default generator sets the default generator's state.
+
+        Raises
+        ------
+        TypeError
+            If `state` is no dictionary.
+        ValueError
+            If its entries are not this layer's, or it comes from another layer,
+            mask format or RNG. The layer is then what it was.
+        """
+        if not isinstance(state, dict):
+            raise TypeError(f"state must be a dictionary, but got {type(state).__name__}")
+        needed = {"layer", "mask_format", "training", "rng", *self._settings}
+        for fault, names in (("lacks", needed - set(state)), ("also has", set(state) - needed)):
+            if names:
+                raise ValueError(
+                    f"state must have the entries of state_dict(), but {fault} {sorted(names)}"
+                )
+        if state["mask_format"] != FORMAT:
+            raise ValueError(
+                f"state must be of mask format {FORMAT}, but got {state['mask_format']!r}"
+            )
+        if state["layer"] != type(self).__name__:
+            raise ValueError(
+                f"state must be one of {type(self).__name__}, but got one of {state['layer']!r}"
+            )
+        loaded = copy.copy(self)
+        for name in self._settings:
+            setattr(loaded, name, state[name])
+        loaded.training = bool(state["training"])
+        self.rng.state = state["rng"]
+        self.__dict__.update(loaded.__dict__)
+        self._forget()
+
+    def __repr__(self) -> str:
+        parameters = inspect.signature(type(self)).parameters
+        settings = ", ".join(
+            f"{name}={getattr(self, name)!r}"
+            for name in self._settings
+            if name in ("p", "inplace") or getattr(self, name) != parameters[name].default
+        )
+        return f"{type(self).__name__}({settings})"
+
+
+class RateLayer(Layer):
+    """A layer with a drop probability."""
+
+    _settings: ClassVar[tuple[str, ...]] = ("p", "inplace", "always")
+
+    def __init__(self, p: float, inplace: bool, always: bool, rng: RNGLike) -> None:
+        super().__init__(inplace, always, rng)
+        self.p = p
+
+    @property
+    def p(self) -> float:
+        """Drop probability."""
+        return self._rate.p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        self._rate = rate(p)
+
+
+class MaskLayer(RateLayer):
+    """A layer whose backward pass is its mask, evaluated again.
+
+    A subclass says which elements share, what is written, and with which scale.
+    """
+
+    def _noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape to draw a mask over for x of `shape`, or raise."""
+        return shape
+
+    def _scaled(self, rate: Rate) -> Rate:
+        """Return the rate with the scale that kept elements get."""
+        return rate
+
+    def _form(self, rate: Rate) -> Form:
+        """Return what is written."""
+        return SCALE
+
+    @property
+    def mask(self) -> Mask | None:
+        """The newest forward's mask; None before the first and after an identity."""
+        return None if self._newest is None else Mask(*self._newest)
+
+    def _forget(self) -> None:
+        self._newest: Drawn | None = None
+        self._called = False
+
+    def __call__(self, x: Array, out: Array | None = None) -> Array:
+        """Return `x` with elements dropped, or `x` itself in eval mode and for p = 0.
+
+        Parameters
+        ----------
+        x : ndarray
+            Dtypes as for `dropout`.
+        out : ndarray, optional
+            Where to write: of x's shape and dtype; `x` itself, or no overlap.
+
+        Returns
+        -------
+        ndarray
+            `out`, or `x` if `inplace`, or a new array in x's layout.
+        """
+        return self._run(x, out)[0]
+
+    def forward_mask(self, x: Array, out: Array | None = None) -> tuple[Array, Mask]:
+        """Return ``self(x, out)`` and its mask, for a backward of its own.
+
+        ``mask.apply(grad)`` is that forward's `backward`, whatever forwards come
+        in between, also from other threads; after an identity the mask keeps all.
+
+        Examples
+        --------
+        >>> import numpy as np, fastdrop
+        >>> layer = fastdrop.Dropout(p=0.5, rng=0)
+        >>> y1, mask1 = layer.forward_mask(np.ones(4))
+        >>> y2, mask2 = layer.forward_mask(np.ones(4))
+        >>> bool((mask1.apply(np.ones(4)) == y1).all())
+        True
+        """
+        y, drawn = self._run(x, out)
+        if drawn is None:
+            return y, Mask(*self.rng.reserve(0), rate(0.0), x.shape)
+        return y, Mask(*drawn)
+
+    def _pass(self, x: Array, out: Array | None) -> Array:
+        y = identity(x, self.inplace, out)
+        self._newest, self._called = None, True
+        return y
+
+    def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
+        check_array(x)
+        shape, checked = x.shape, self._rate
+        noise = self._noise_shape(shape)
+        if not (self.training or self.always) or checked.p == 0.0:
+            return self._pass(x, out), None
+        strides, form = mask_strides(shape, noise), self._form(checked)
+        checked = self._scaled(checked)
+        y = prepare(x, self.inplace, out)
+        stream, draw = self.rng.reserve(checked.words(math.prod(noise)))
+        if strides is None and form is SCALE:
+            backends.apply(stream, draw, checked, 0, x, y)
+        else:
+            walk = c_strides(shape) if strides is None else strides
+            backends.evaluate(stream, draw, checked, 0, walk, form, x, y)
+        drawn = stream, draw, checked, shape, 0, strides
+        self._newest, self._called = drawn, True
+        return y, drawn
+
+    def backward(self, grad: Array, out: Array | None = None) -> Array:
+        """Return the gradient with respect to the newest forward's input.
+
+        The forward's mask is evaluated again: ``grad * scale`` where it kept,
+        +0.0 elsewhere, and `grad` itself after an identity.
+
+        Parameters
+        ----------
+        grad : ndarray
+            Gradient with respect to the output, of its shape.
+        out : ndarray, optional
+            Where to write; `grad` itself is allowed.
+        """
+        if not self._called:
+            raise RuntimeError("backward needs a forward before it, but there was none")
+        if self._newest is not None:
+            return Mask(*self._newest).apply(grad, out)
+        return identity(grad, False, out)

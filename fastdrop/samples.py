@@ -1,0 +1,120 @@
+"""Masks by sample: a row's mask depends on the row's id, not on where the row is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Array, prepare
+from .mask import Mask
+from .mask_format import Rate
+from .rng import AnyRNG, Stream
+
+_STREAM_WORDS = 1 << 64
+
+
+class SampleMask:
+    """The masks of some samples, one row each: evaluated when asked for, never stored.
+
+    ``dropout(..., sample_ids=ids, return_mask=True)`` returns one.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (number of samples, *shape of a row).
+    p, scale : float
+        As those of `Mask`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x = np.ones((3, 5))
+    >>> y, mask = fastdrop.dropout(x, rng=1, sample_ids=[7, 2, 9], return_mask=True)
+    >>> bool((fastdrop.dropout(x[:1], rng=1, sample_ids=[2]) == y[1]).all())
+    True
+    """
+
+    __slots__ = ("_rows", "p", "scale", "shape")
+
+    def __init__(self, rows: list[Mask], rate: Rate, row_shape: tuple[int, ...]) -> None:
+        self._rows = rows
+        self.p = rate.p
+        self.scale = rate.scale
+        self.shape = (len(rows), *row_shape)
+
+    def apply(self, x: Array, out: Array | None = None) -> Array:
+        """Return x * scale where the mask keeps, +0.0 elsewhere, as `Mask.apply` does."""
+        y = prepare(x, False, out)
+        if x.shape != self.shape:
+            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+        for i, row in enumerate(self._rows):
+            row.apply(x[i : i + 1], y[i : i + 1])
+        return y
+
+    def to_bool(self) -> NDArray[np.bool_]:
+        """Return the mask as an array, True where it keeps: bool, shape `shape`."""
+        kept = np.empty(self.shape, np.bool_)
+        for i, row in enumerate(self._rows):
+            kept[i : i + 1] = row.to_bool()
+        return kept
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("a SampleMask stores no array that could be used without a copy")
+        array = self.to_bool()
+        return array if dtype is None else array.astype(dtype)
+
+    def __getitem__(self, row: int) -> Mask:
+        """Return the mask of one row."""
+        return self._rows[row][0]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"SampleMask(shape={self.shape}, p={self.p})"
+
+
+def sample_mask(rng: AnyRNG, rate: Rate, shape: tuple[int, ...], sample_ids: Any) -> SampleMask:
+    """Return the mask of samples with these ids, from a generator that does not move on.
+
+    The stream's key is made of the generator's key and position and of the length
+    of a row. A sample's draw is its id's share of that stream.
+
+    Raises
+    ------
+    TypeError
+        If `sample_ids` holds anything but ints, or the generator only goes forward.
+    ValueError
+        If there is not one id for each row, or an id is negative or too large.
+    """
+    ids = np.asarray(sample_ids)
+    if not shape or ids.shape != shape[:1]:
+        raise ValueError(
+            f"sample_ids must be one id for each row of x, whose shape is {shape}, "
+            f"but got shape {ids.shape}"
+        )
+    if ids.size and ids.dtype.kind not in "iu":
+        raise TypeError(f"sample_ids must be ints, but got {ids.dtype}")
+    source, position = rng.reserve(0)
+    if source.sequential:
+        raise TypeError(
+            f"sample_ids need a generator with random access, but got {rng.name}, "
+            "which can only go forward"
+        )
+    words = max(rate.words(math.prod(shape[1:])), 1)
+    most = _STREAM_WORDS // words - 2
+    numbers = [int(i) for i in ids]
+    for number in numbers:
+        if not 0 <= number <= most:
+            raise ValueError(
+                f"sample_ids must be between 0 and {most} for rows of this length, but got {number}"
+            )
+    entropy = [*(int(word) for word in source.key), position, math.prod(shape[1:])]
+    key = source.algorithm.seed_key(np.random.SeedSequence(entropy))
+    stream = Stream(source.algorithm, key)
+    rows = [Mask(stream, number * words, rate, (1, *shape[1:])) for number in numbers]
+    return SampleMask(rows, rate, shape[1:])

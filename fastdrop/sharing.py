@@ -1,0 +1,98 @@
+"""Shared masks: elements that lie along a shared axis are kept or dropped together.
+
+A shared mask is drawn over the noise shape, in which shared axes have length 1,
+so it costs as many random bits as it has elements there. Strides, 0 along
+shared axes, say which of them an element of x looks at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from operator import index
+
+Strides = tuple[int, ...]
+
+
+def noise_shape_of(
+    shape: tuple[int, ...], noise_shape: Sequence[int | None] | None, broadcast_dims: Iterable[int]
+) -> tuple[int, ...]:
+    """Return the shape that a mask is drawn over, checked against x's.
+
+    Raises
+    ------
+    TypeError
+        If an entry is no int (or None, in `noise_shape`).
+    ValueError
+        If both arguments are given, or one does not fit the shape.
+    """
+    if noise_shape is None:
+        return without_axes(shape, checked_axes(broadcast_dims, len(shape), "broadcast_dims"))
+    if tuple(broadcast_dims):
+        raise ValueError("only one of noise_shape and broadcast_dims may be given, but got both")
+    entries = tuple(noise_shape)
+    if len(entries) != len(shape):
+        raise ValueError(
+            f"noise_shape must have an entry for each of the {len(shape)} dimensions of x, "
+            f"but got {entries}"
+        )
+    noise = tuple(
+        n if entry is None else _as_int(entry, "noise_shape")
+        for entry, n in zip(entries, shape, strict=True)
+    )
+    if any(m not in (1, n) for m, n in zip(noise, shape, strict=True)):
+        raise ValueError(
+            f"each entry of noise_shape must be 1, None or x's length there, {shape}, "
+            f"but got {entries}"
+        )
+    return noise
+
+
+def checked_axes(axes: Iterable[int], ndim: int, name: str) -> frozenset[int]:
+    """Return axes as numbers from 0 to ndim - 1; negative ones count from the end."""
+    checked = []
+    for axis in axes:
+        number = _as_int(axis, name)
+        if not -ndim <= number < ndim:
+            raise ValueError(
+                f"{name} must be between {-ndim} and {ndim - 1} for an array of {ndim} "
+                f"dimensions, but got {number}"
+            )
+        checked.append(number % ndim)
+    if len(set(checked)) != len(checked):
+        raise ValueError(f"{name} must name each axis once, but got {tuple(axes)}")
+    return frozenset(checked)
+
+
+def without_axes(shape: tuple[int, ...], shared: frozenset[int]) -> tuple[int, ...]:
+    """Return the shape with length 1 along the shared axes."""
+    return tuple(1 if axis in shared else n for axis, n in enumerate(shape))
+
+
+def mask_strides(shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> Strides | None:
+    """Return the mask's strides for an array of `shape`; None if no element shares."""
+    if noise_shape == shape:
+        return None
+    return tuple(
+        0 if m == 1 else stride
+        for m, stride in zip(noise_shape, c_strides(noise_shape), strict=True)
+    )
+
+
+def c_strides(shape: tuple[int, ...]) -> Strides:
+    """Return the strides, in elements, of an array in C order."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def span(shape: tuple[int, ...], strides: Strides) -> int:
+    """Return how many of a mask's elements lie from the first to the last one looked at."""
+    if math.prod(shape) == 0:
+        return 0
+    return 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+
+
+def _as_int(entry: object, name: str) -> int:
+    try:
+        return index(entry)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must hold ints, but got {entry!r}") from None
