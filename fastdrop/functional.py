@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import backends
-from .arrays import Array, check_array, identity, prepare
+from .arrays import Array, check_array, identity, is_plain, prepare
 from .mask import Mask
 from .mask_format import Rate, rate
 from .rng import as_rng
@@ -136,6 +136,8 @@ def dropout(
             x, checked, training, inplace, noise_shape, broadcast_dims, rng, out, return_mask
         )
     if not training or checked.p == 0.0:
+        if rng is None and out is None and not return_mask:
+            return x if is_plain(x) else identity(x)
         source = as_rng(rng)  # a bad one is refused before out is written
         y = identity(x, inplace, out)
         return (y, Mask(*source.reserve(0), rate(0.0), x.shape)) if return_mask else y
