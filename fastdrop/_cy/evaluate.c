@@ -11,7 +11,7 @@
 #include "pool.h"
 
 enum {
-    SERIAL_BELOW = 1 << 15, /* elements: see walk.c */
+    SERIAL_BELOW = 1 << 19, /* elements: see walk.c */
     TASK = 8 * DROP_BLOCK, /* elements */
     PREFETCH = 2048,       /* bytes of x to ask for before bits are made: see walk.c */
 };

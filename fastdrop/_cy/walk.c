@@ -13,7 +13,7 @@
 
 enum {
     BLOCKS_PER_TASK = 8,
-    SERIAL_BELOW = 1 << 15, /* elements: one thread is done before a second has woken */
+    SERIAL_BELOW = 1 << 19, /* elements: waking a thread takes 40 us, and one is done before */
     BAND_BITS = 1 << 21, /* mask bits made at once for a transposed band: 256 KB, in L2 */
     BAND_ROWS = 512,
     BAND_COLUMNS = 1 << 15,

@@ -75,7 +75,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Train a network written in NumPy on few of scikit-learn's digits, with and without "
+        "Train a network written in NumPy on scikit-learn's digits, with and without "
         "dropout, and show the gap between training and test accuracy."
     )
     _add_common(parser)
@@ -90,7 +90,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
         "of the batches and the masks (default: 0 1 2 3 4)",
     )
     parser.add_argument(
-        "--epochs", type=_positive, default=60, metavar="N", help="default: %(default)s"
+        "--epochs", type=_positive, default=40, metavar="N", help="default: %(default)s"
     )
     parser.add_argument(
         "--plot",

@@ -1,4 +1,4 @@
-"""The demo: a network with too few digits to learn from, with and without dropout."""
+"""The demo: a network with more weights than images to learn from, with and without dropout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits  # scikit-learn brings it
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -16,12 +17,12 @@ from ..rng import make_rng
 from .mlp import MLP, Floats, Labels
 from .plots import plot_demo
 
-# Few images and many weights (85 thousand): the network can learn the training
+# Far fewer images than weights (85 thousand): the network can learn the training
 # set by heart, and the gap that dropout is to narrow is there.
-TRAINING_IMAGES: Final = 300
+TRAINING_IMAGES: Final = 1000
 WIDTHS: Final = (64, 256, 256, 10)
-BATCH: Final = 20
-LEARNING_RATE: Final = 0.01
+BATCH: Final = 50
+LEARNING_RATE: Final = 0.02
 MOMENTUM: Final = 0.9
 
 Scores = NDArray[np.float64]

@@ -50,10 +50,10 @@ def plot_demo(scores: NDArray[np.float64], p: float, rng: str, file: Path) -> No
         _tidy(axes)
     # The first epochs are of no interest, unless there are no others.
     worst_accuracy, worst_loss = scores[:, :, -1, :, 0].min(), scores[:, :, -1, :, 1].max()
-    left.set(ylabel="accuracy", ylim=(min(0.8, worst_accuracy - 0.05), 1.005))
+    left.set(ylabel="accuracy", ylim=(min(0.9, worst_accuracy - 0.02), 1.005))
     left.yaxis.set_major_formatter(PercentFormatter(1))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    right.set(ylabel="cross-entropy", ylim=(0, max(0.6, worst_loss * 1.1)))
+    right.set(ylabel="cross-entropy", ylim=(0, max(0.4, worst_loss * 1.1)))
     seeds = scores.shape[1]
     figure.suptitle(
         f"Digits with dropout of p = {p:g} and without ({rng}; "
