@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits  # scikit-learn brings it
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..rng import make_rng
