@@ -2,19 +2,12 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
 
 #include "bits.h"
-#include "cache.h"
+#include "operation.h"
 #include "pool.h"
 
-enum {
-    SERIAL_BELOW = 1 << 19, /* elements: see walk.c */
-    TASK = 8 * DROP_BLOCK, /* elements */
-    PREFETCH = 2048,       /* bytes of x to ask for before bits are made: see walk.c */
-};
+enum { TASK = BLOCKS_PER_TASK * DROP_BLOCK }; /* elements */
 
 typedef struct {
     const drop_kernels *kernels;
@@ -24,8 +17,6 @@ typedef struct {
     ptrdiff_t prefetch;
     atomic_int failure;
 } work;
-
-static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* Drops axes of length 1 and joins neighbours that all arrays walk evenly. */
 static void join_axes(drop_grid *g)
@@ -150,21 +141,17 @@ static void task(void *context, int64_t number)
             cursor_move(&c, g, take);
         }
     }
-#if defined(__SSE2__)
-    if (w->streaming) _mm_sfence(); /* for the thread that waits for this one */
-#endif
+    if (w->streaming) fence_streaming();
 }
 
 int drop_evaluate(const drop_kernels *kernels, drop_operation *op, int threads)
 {
-    static const int item_size[DROP_DTYPES] = {[DROP_F16] = 2, [DROP_BF16] = 2, [DROP_F32] = 4,
-                                               [DROP_F64] = 8, [DROP_C64] = 8, [DROP_C128] = 16};
     work w = {.kernels = kernels, .op = op, .size = 1};
     for (int i = 0; i < op->grid.ndim; i++) w.size *= (uint64_t)op->grid.shape[i];
     if (w.size == 0) return 0;
     join_axes(&op->grid);
     join_axes(&op->mask_grid);
-    const int uncached = w.size * (uint64_t)item_size[op->dtype] > last_level_cache();
+    const int uncached = is_uncached(w.size, op->dtype);
     w.streaming = uncached;
     for (int k = 0; k < op->grid.arrays - 1; k++) w.streaming &= op->at[k] != op->y;
     w.prefetch = uncached && !op->bits ? PREFETCH : 0;

@@ -3,27 +3,16 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
 
 #include "bits.h"
-#include "cache.h"
+#include "operation.h"
 #include "pool.h"
 
 enum {
-    BLOCKS_PER_TASK = 8,
-    SERIAL_BELOW = 1 << 19, /* elements: waking a thread takes 40 us, and one is done before */
     BAND_BITS = 1 << 21, /* mask bits made at once for a transposed band: 256 KB, in L2 */
     BAND_ROWS = 512,
     BAND_COLUMNS = 1 << 15,
-    /* Memory would idle while a block's bits are made. More than this measured
-     * slower: the requests themselves then hold up the work. */
-    PREFETCH = 2048,
 };
-
-static const int item_size[DROP_DTYPES] = {[DROP_F16] = 2, [DROP_BF16] = 2, [DROP_F32] = 4,
-                                           [DROP_F64] = 8, [DROP_C64] = 8, [DROP_C128] = 16};
 
 typedef struct {
     const drop_kernels *kernels;
@@ -40,16 +29,6 @@ typedef struct {
     uint8_t *bits_out;
     atomic_int failure;
 } operation;
-
-static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
-
-/* Makes streamed stores visible to the thread that waits for this one. */
-static void fence_streaming(void)
-{
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-}
 
 static ptrdiff_t distance(ptrdiff_t stride) { return stride < 0 ? -stride : stride; }
 
@@ -254,7 +233,7 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
     if (op.size == 0) return 0;
     collapse(arrays);
     op.axis = fastest_axis(arrays);
-    const int uncached = op.size * (uint64_t)item_size[dtype] > last_level_cache();
+    const int uncached = is_uncached(op.size, dtype);
     op.streaming = uncached && arrays->x != arrays->y;
     op.prefetch = uncached ? PREFETCH : 0;
     if (op.size < SERIAL_BELOW) threads = 1;

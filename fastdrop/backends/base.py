@@ -62,8 +62,8 @@ class Backend(ABC):
         Element x[i, j, ...] looks at the mask's element ``first + i * strides[0]
         + j * strides[1] + ...``. Arrays are as for `apply`, operands read only.
         """
-        keep = np.empty(-(-span(x.shape, strides) // 64), np.uint64)
         n = span(x.shape, strides)
+        keep = np.empty(-(-n // 64), np.uint64)
         self.bits(stream, draw, rate, first, n, keep.view(np.uint8)[: -(-n // 8)])
         self.evaluate_bits(keep, strides, rate.scale, form, x, out)
 
