@@ -6,7 +6,6 @@ lives. Position, locking, seeding, spawning and state come from here.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -312,6 +311,3 @@ def fill_address(algorithm: type[RNG]) -> int:
         address = 0 if algorithm.capsule is None else algorithm.opened().address
         algorithm._fill_address = address  # type: ignore[attr-defined]
     return address
-
-
-assert ctypes.sizeof(ctypes.c_void_p) == 8, "fastdrop needs a 64-bit platform"
