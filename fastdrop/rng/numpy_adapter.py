@@ -14,6 +14,7 @@ import numpy as np
 
 from .base import Stream, Words
 from .builtin import BuiltinRNG
+from .counter import exclusive
 from .pcg64 import PCG64, key_of
 from .philox import Philox, numpy_state
 
@@ -164,7 +165,9 @@ class NumpyRNG:
 
     def spawn(self, n_children: int) -> list[NumpyRNG]:
         """Return RNGs with independent streams, as the bit generator spawns them."""
-        return [NumpyRNG(child) for child in self.bit_generator.spawn(n_children)]
+        with exclusive():
+            children = self.bit_generator.spawn(n_children)
+        return [NumpyRNG(child) for child in children]
 
     @property
     def state(self) -> dict[str, Any]:
