@@ -1,4 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
+# cython: freethreading_compatible=True
 """The C kernels' door to Python: addresses and arrays in, status out."""
 
 cimport cython
