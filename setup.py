@@ -87,7 +87,7 @@ def extension() -> Extension:
         include_dirs=[str(HERE), np.get_include()],
         define_macros=[
             ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
-            ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),  # NumPy 1.26's: the oldest to run with
+            ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),  # that of the oldest NumPy
         ],
         extra_compile_args=[*FLAGS, *MORE_FLAGS],
         extra_link_args=["-pthread", *MORE_FLAGS],
