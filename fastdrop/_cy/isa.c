@@ -4,13 +4,21 @@
 
 extern const drop_kernels drop_kernels_baseline;
 #if defined(DROP_X86)
+#include <cpuid.h>
+
 extern const drop_kernels drop_kernels_avx2, drop_kernels_avx512;
+
+/* Clang 14's __builtin_cpu_supports does not know the name "f16c". */
+static int has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
 
 static int has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") &&
-           __builtin_cpu_supports("f16c");
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && has_f16c();
 }
 
 static int has_avx512(void)
