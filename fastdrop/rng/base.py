@@ -7,12 +7,14 @@ lives. Position, locking, seeding, spawning and state come from here.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import as_count, entry, is_same, shown, stored_int, stored_ints
 from .capsule import FILL, Fill, open_capsule
 from .counter import STREAM_END, Counter
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:  # NumPy loads numpy.random at its first use, and so does fast
     Seed = int | np.integer[Any] | Sequence[int] | SeedSequence | None
 
 Words = NDArray[np.uint64]
+
+_LARGEST_POOL: Final = 1 << 12  # mixing a SeedSequence's pool takes the square of its size
 
 
 class Stream:
@@ -278,31 +282,54 @@ def check_status(status: int, name: str) -> None:
 
 
 def _plain(entropy: Any) -> Any:
-    if entropy is None or isinstance(entropy, int):
-        return entropy
-    if isinstance(entropy, np.integer):
-        return int(entropy)
-    return [int(word) for word in entropy]
+    """Return a SeedSequence's entropy as an int or a flat list, which seeds the same."""
+    return list(_ints(entropy)) if np.iterable(entropy) else int(entropy)
+
+
+def _ints(entropy: Any) -> Iterator[int]:
+    for item in entropy:
+        yield from _ints(item) if np.iterable(item) else (int(item),)
 
 
 def _checked_state(state: Any, name: str, key_words: int) -> tuple[Words, int, SeedSequence]:
-    try:
-        found = state["rng"]
-        key = np.array([int(word) for word in state["key"]], dtype=np.uint64)
-        position = int(state["position"])
-        seed = np.random.SeedSequence(**state["seed"])
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
-        raise ValueError(
-            "state must be a dictionary as .state returns it, with rng, key, position and seed, "
-            f"but got {state!r:.200}"
-        ) from error
-    if found != name:
-        raise ValueError(f"state must be one of the RNG {name!r}, but got one of {found!r}")
-    if key.shape != (key_words,):
-        raise ValueError(f"state's key must have {key_words} words, but got {key.size}")
-    if not 0 <= position <= STREAM_END:
-        raise ValueError(f"state's position must be between 0 and 2**64 - 1, but got {position}")
-    return key, position, seed
+    found, key, position, seed = (
+        entry(state, part, f"{name}.state") for part in ("rng", "key", "position", "seed")
+    )
+    if not is_same(found, name):
+        raise ValueError(f"state must be one of the RNG {name!r}, but got one of {shown(found)}")
+    return (
+        stored_key(key, key_words),
+        stored_int(position, "position", STREAM_END),
+        _stored_seed(seed),
+    )
+
+
+def stored_key(key: Any, key_words: int) -> Words:
+    """Return a key from a state, or raise ValueError."""
+    words = stored_ints(key, "key", (1 << 64) - 1)
+    if len(words) != key_words:
+        raise ValueError(f"state's key must have {key_words} words, but got {len(words)}")
+    return np.array(words, np.uint64)
+
+
+def _stored_seed(seed: Any) -> SeedSequence:
+    entropy, spawn_key, pool_size, spawned = (
+        entry(seed, part, "a seed's part of RNG.state")
+        for part in ("entropy", "spawn_key", "pool_size", "n_children_spawned")
+    )
+    if isinstance(entropy, list | tuple):
+        entropy = stored_ints(entropy, "entropy")
+    else:
+        entropy = stored_int(entropy, "entropy")
+    size = stored_int(pool_size, "pool_size", _LARGEST_POOL)
+    if size < 4:
+        raise ValueError(f"state's pool_size must be 4 or more, as SeedSequence's, but got {size}")
+    return np.random.SeedSequence(
+        entropy,
+        spawn_key=stored_ints(spawn_key, "spawn_key"),
+        pool_size=size,
+        n_children_spawned=stored_int(spawned, "n_children_spawned", (1 << 32) - 1),
+    )
 
 
 def fill_address(algorithm: type[RNG]) -> int:
