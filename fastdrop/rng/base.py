@@ -40,7 +40,7 @@ class Stream:
 
     def __init__(self, algorithm: type[RNG], key: Words) -> None:
         self.algorithm = algorithm
-        self.key = np.array(key, dtype=np.uint64)
+        self.key = _checked_key(algorithm, key)
         self.key.flags.writeable = False
         self.key_address: int = self.key.ctypes.data
         # 0 without a compiled fill: then only a backend with code of its own can run it.
@@ -114,11 +114,6 @@ class RNG:
         self._start(self.seed_key(self._seed_seq), 0)
 
     def _start(self, key: Words, position: int) -> None:
-        if key.shape != (type(self).key_words(),):
-            raise ValueError(
-                f"the key of {self.name} must have {type(self).key_words()} words, "
-                f"but seed_key returned one of shape {key.shape}"
-            )
         # One assignment, so that no thread sees a stream with another's position.
         self._source = Stream(type(self), key), Counter(position, STREAM_END)
 
@@ -273,6 +268,27 @@ def as_seed_sequence(seed: Seed) -> SeedSequence:
             "seed must be None, an int of 0 or more, a sequence of them or a SeedSequence, "
             f"but got {seed!r}"
         ) from error
+def _checked_key(algorithm: type[RNG], key: Words) -> Words:
+    """Return a copy of a key, which compiled code reads without looking at its length."""
+    words = np.array(key, order="C")
+    needed = algorithm.key_words()
+    if words.shape != (needed,) or words.dtype != np.uint64:
+        raise ValueError(
+            f"the key of {algorithm.__qualname__} must have {needed} words of uint64, "
+            f"but got shape {words.shape} and dtype {words.dtype}"
+        )
+    return words
+
+
+def checked_size(size: Any) -> int:
+    """Return how many words to draw, or raise before any are: also where memory is short."""
+    n = as_count(size, "size")
+    if n > sys.maxsize // 8:
+        raise ValueError(f"size must be at most {sys.maxsize // 8}, but got {shown(n)}")
+    np.empty(n, np.uint64)
+    return n
+
+
 
 
 def check_status(status: int, name: str) -> None:
