@@ -182,10 +182,9 @@ class RNG:
         """
         if size is None:
             return int(self.random_raw(1)[0])  # type: ignore[index]
-        if size < 0:
-            raise ValueError(f"size must be 0 or more, but got {size}")
-        stream, draw = self.reserve(size)
-        return stream.words(draw, size)
+        n = checked_size(size)
+        stream, draw = self.reserve(n)
+        return stream.words(draw, n)
 
     @property
     def position(self) -> int:
@@ -208,9 +207,8 @@ class RNG:
         The same children come each time a program runs, and others from each
         further call, as with `numpy.random.SeedSequence.spawn`.
         """
-        if n_children < 0:
-            raise ValueError(f"n_children must be 0 or more, but got {n_children}")
-        return [type(self)(seed) for seed in self._seed_seq.spawn(n_children)]
+        count = as_count(n_children, "n_children")
+        return [type(self)(seed) for seed in self._seed_seq.spawn(count)]
 
     def reseed(self, seed: Seed = None) -> None:
         """Start over, as a new generator with this seed would."""
@@ -259,15 +257,17 @@ def as_seed_sequence(seed: Seed) -> SeedSequence:
     if isinstance(seed, bool | np.bool_ | str | bytes | float):
         raise TypeError(
             "seed must be None, an int of 0 or more, a sequence of them or a SeedSequence, "
-            f"but got {seed!r} ({type(seed).__name__})"
+            f"but got {shown(seed)} ({type(seed).__name__})"
         )
     try:
         return np.random.SeedSequence(seed)
     except (TypeError, ValueError) as error:
         raise type(error)(
             "seed must be None, an int of 0 or more, a sequence of them or a SeedSequence, "
-            f"but got {seed!r}"
+            f"but got {shown(seed)}"
         ) from error
+
+
 def _checked_key(algorithm: type[RNG], key: Words) -> Words:
     """Return a copy of a key, which compiled code reads without looking at its length."""
     words = np.array(key, order="C")
@@ -287,8 +287,6 @@ def checked_size(size: Any) -> int:
         raise ValueError(f"size must be at most {sys.maxsize // 8}, but got {shown(n)}")
     np.empty(n, np.uint64)
     return n
-
-
 
 
 def check_status(status: int, name: str) -> None:
