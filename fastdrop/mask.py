@@ -167,7 +167,7 @@ class Mask:
                 raise IndexError(f"a mask's rows must be sliced with step 1, but got step {step}")
             shape: tuple[int, ...] = (max(stop - start, 0), *inner)
         else:
-            start, shape = _row(rows, length), inner
+            start, shape = row_number(rows, length), inner
         strides = self._strides
         first = self._first + start * (math.prod(inner) if strides is None else strides[0])
         if strides is not None and not isinstance(rows, slice):
@@ -258,7 +258,8 @@ class Mask:
         return f"Mask(shape={self.shape}{shared}, p={self.p}, rng={self._stream.algorithm.name!r})"
 
 
-def _row(index: Any, length: int) -> int:
+def row_number(index: Any, length: int) -> int:
+    """Return the number of a row from 0 on, or raise IndexError."""
     try:
         row = index.__index__()
     except (AttributeError, TypeError):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .arrays import Array, prepare
 from .checks import shown
-from .mask import Mask
+from .mask import Mask, row_number
 from .mask_format import Rate
 from .rng import AnyRNG, Stream
 
@@ -70,7 +70,7 @@ class SampleMask:
 
     def __getitem__(self, row: int) -> Mask:
         """Return the mask of one row."""
-        return self._rows[row][0]
+        return self._rows[row_number(row, len(self))][0]
 
     def __len__(self) -> int:
         return len(self._rows)

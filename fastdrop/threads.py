@@ -69,7 +69,9 @@ def get_num_threads() -> int:
 
 def _from_environment() -> int | None:
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return min(int(first), MOST_THREADS) if first.isdecimal() and int(first) > 0 else None
+    if not first.isdecimal() or len(first) > 9 or int(first) == 0:
+        return None
+    return min(int(first), MOST_THREADS)
 
 
 def _usable_processors() -> int:

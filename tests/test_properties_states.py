@@ -264,6 +264,13 @@ def test_a_seeds_pool_has_a_sane_size(pool_size: Any) -> None:
         rng.state = state
 
 
+@pytest.mark.parametrize("scale", [10**400, float("inf"), float("nan"), -1.0, True, "1", None])
+def test_a_masks_scale_is_a_finite_number(scale: Any) -> None:
+    mask = fastdrop.dropout(np.ones(9), rng=1, return_mask=True)[1].state
+    with pytest.raises(ValueError, match="state's scale must be"):
+        Mask.from_state({**mask, "scale": scale})
+
+
 def test_a_mask_cannot_lie_beyond_its_streams_end() -> None:
     mask = fastdrop.dropout(np.ones(4096), rng=1, return_mask=True)[1].state
     for change in ({"draw": 2**64 - 1}, {"first": 2**63 - 1}, {"shape": [2**32, 2**32]}):
