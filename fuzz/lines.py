@@ -1,0 +1,45 @@
+"""python -m fuzz.lines: which lines of _core.pyx the tests run; fails below 95%.
+
+Needs coverage.py. What it says of Python files `coverage run -m pytest` says better:
+a build that tells its lines is slow, and only tests of the extension run here.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .__main__ import KERNEL_TESTS, call
+from .build import ROOT, package
+
+TRACE = ("-O1", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1")
+CONFIG = """\
+[run]
+source_pkgs = fastdrop
+plugins = Cython.Coverage
+parallel = true
+patch = subprocess
+"""
+
+
+def main() -> None:
+    """Build the extension in a copy, run tests with it, and report."""
+    folder = package("lines", TRACE, "# cython: linetrace=True\n")
+    config = folder / "coveragerc"
+    config.write_text(CONFIG)
+    environment = {
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": str(folder),
+        "COVERAGE_FILE": str(folder / ".coverage"),
+        "COVERAGE_RCFILE": str(config),
+    }
+    names = [*KERNEL_TESTS, "test_settings", "test_torch_behaviour"]
+    files = [ROOT / "tests" / f"{name}.py" for name in names]
+    coverage = [sys.executable, "-m", "coverage"]
+    pytest = ["pytest", "-q", "-p", "no:cacheprovider", "-k", "not numba", *files]
+    call([*coverage, "run", "-m", *pytest], environment)
+    call([*coverage, "combine", "-q", folder], environment)
+    call([*coverage, "report", "-m", "--fail-under=95", "--include=*_core.pyx"], environment)
+
+
+if __name__ == "__main__":
+    main()
