@@ -214,7 +214,8 @@ class MaskLayer(RateLayer):
     @property
     def mask(self) -> Mask | None:
         """The newest forward's mask; None before the first and after an identity."""
-        return None if self._newest is None else Mask(*self._newest)
+        newest = self._newest  # read once: another thread's forward may replace it
+        return None if newest is None else Mask(*newest)
 
     def _forget(self) -> None:
         self._newest: Drawn | None = None
@@ -296,6 +297,7 @@ class MaskLayer(RateLayer):
         """
         if not self._called:
             raise RuntimeError("backward needs a forward before it, but there was none")
-        if self._newest is not None:
-            return Mask(*self._newest).apply(grad, out)
+        newest = self._newest
+        if newest is not None:
+            return Mask(*newest).apply(grad, out)
         return identity(grad, False, out)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 ROOT = Path(__file__).parent.parent
 HERE = ROOT / "fuzz"
@@ -44,30 +43,21 @@ FINDERS = {
 @cache
 def settings() -> dict[str, Any]:
     """Return what setup.py defines, without running a command of it."""
-    before = os.getcwd()
-    os.chdir(ROOT)
-    try:
-        with (
-            mock.patch("setuptools.setup"),
-            mock.patch("Cython.Build.cythonize", lambda extensions, **_: extensions),
-        ):
-            return runpy.run_path("setup.py")
-    finally:
-        os.chdir(before)
+    return runpy.run_path(str(ROOT / "setup.py"))
 
 
 @cache
 def objects(finder: str) -> list[str]:
     """Compile for a finder what all its programs have, and return the object files."""
-    extension, flags = settings()["core"], FINDERS[finder].flags
-    sources = [name for name in extension.sources if name.endswith(".c") and "_core" not in name]
-    macros = [f"-D{name}" for name, _ in extension.define_macros if name.startswith("DROP")]
+    flags = FINDERS[finder].flags
     units = [
-        (KERNELS / "kernels.c", f"kernels_{isa}.o", (*flags, *more, *macros, f"-DDROP_ISA={isa}"))
-        for isa, more in settings()["INSTRUCTION_SETS"].items()
+        (KERNELS / "kernels.c", f"kernels_{isa}.o", (*flags, *more, f"-DDROP_ISA={isa}"))
+        for isa, more in settings()["instruction_sets"]().items()
     ]
-    macros += ["-Dsysconf=fuzz_sysconf"]
-    units += [(ROOT / name, f"{Path(name).stem}.o", (*flags, *macros)) for name in sources]
+    units += [
+        (KERNELS / name, f"{Path(name).stem}.o", (*flags, "-Dsysconf=fuzz_sysconf"))
+        for name in settings()["SOURCES"]
+    ]
     # Finders look at the kernels; the target and the oracle run at full speed beside them.
     units += [(HERE / "target.c", "target.o", FINDERS[finder].macros)]
     units += [(HERE / "oracle.c", "oracle.o", ())]

@@ -3,7 +3,17 @@
 #include <math.h>
 #include <string.h>
 
-/* --- Mask format 1 ---------------------------------------------------------------------- */
+/* --- Mask format 2, in the names of docs/mask-format.md ----------------------------------- */
+
+enum { COLUMNS = 512, NUMBERS = 32, RANGE = 336 };
+
+/* The number whose bits, the first one the most significant, are bit c of each plane's word. */
+static uint64_t bits_at(const uint64_t *word, unsigned planes, unsigned c)
+{
+    uint64_t number = 0;
+    for (unsigned j = 0; j < planes; j++) number = 2 * number + (word[8 * j] >> c & 1);
+    return number;
+}
 
 int oracle_block(const drop_mask *mask, uint64_t block, unsigned n, uint8_t *keep)
 {
@@ -12,22 +22,28 @@ int oracle_block(const drop_mask *mask, uint64_t block, unsigned n, uint8_t *kee
         memset(keep, T == one, n);
         return 0;
     }
-    const int k = 40 - __builtin_ctzll(T), d = k < 8 ? k : 8;
-    const uint64_t S = k <= 8 ? 64 * (uint64_t)d : 640, base = mask->draw + block * S;
-    uint64_t w[640];
-    int failed = mask->fill(mask->key, base, S, w);
+    const unsigned k = 40 - (unsigned)__builtin_ctzll(T), d = k < 4 ? k : 4, e = k - d < 8 ? k - d : 8;
+    const unsigned f = 8 * e + (k > 12 ? 16 : 0), S = f + 64 * d;
+    uint64_t w[RANGE];
+    int failed = mask->fill(mask->key, mask->draw + block * S, S, w);
     if (failed) return failed;
-    const uint64_t H = k <= 8 ? T >> (40 - d) : T >> 32, L = T & 0xffffffffu;
-    unsigned rank = 0;
-    for (unsigned i = 0; i < n; i++) {
-        const unsigned s = i / 512, q = i % 512 / 64, e = i % 64;
-        uint64_t U = 0;
-        for (int j = 0; j < d; j++) U = 2 * U + (w[8 * d * s + 8 * j + q] >> e & 1);
-        keep[i] = U < H;
-        if (k > 8 && U == H) {
-            const unsigned r = rank++ % 256;
-            keep[i] = (w[512 + r / 2] >> (r % 2 * 32) & 0xffffffffu) < L;
+    const uint64_t A = T >> (40 - d), B = (T >> (40 - d - e)) % (1u << e), C = T % (1u << 28);
+
+    uint8_t column[COLUMNS] = {0}; /* whether an element that takes it is kept */
+    unsigned number = 0;
+    for (unsigned r = 0; k > 4 && r < COLUMNS; r++) {
+        const uint64_t V = bits_at(w + r / 64, e, r % 64);
+        column[r] = V < B;
+        if (V == B && k > 12) {
+            column[r] = (uint32_t)(w[64 + number / 2] >> number % 2 * 32) < C * 16;
+            number = (number + 1) % NUMBERS;
         }
+    }
+    unsigned undecided = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const uint64_t U = bits_at(w + f + 8 * d * (i / 512) + i % 512 / 64, d, i % 64);
+        keep[i] = U < A;
+        if (U == A && k > 4) keep[i] = column[undecided++ % COLUMNS];
     }
     return 0;
 }

@@ -154,9 +154,10 @@ class DropBlock2d(RateLayer):
     @property
     def mask(self) -> NDArray[np.bool_] | None:
         """The newest forward's mask: bool, of its input's shape; None after an identity."""
-        if self._newest is None:
+        newest = self._newest  # read once: another thread's forward may replace it
+        if newest is None:
             return None
-        return np.broadcast_to(_kept(*self._newest), self._newest[1])
+        return np.broadcast_to(_kept(*newest), newest[1])
 
     def backward(self, grad: Array, out: Array | None = None) -> Array:
         """Return the gradient with respect to the newest forward's input.
@@ -170,9 +171,10 @@ class DropBlock2d(RateLayer):
         """
         if not self._called:
             raise RuntimeError("backward needs a forward before it, but there was none")
-        if self._newest is None:
+        newest = self._newest  # read once: another thread's forward may replace it
+        if newest is None:
             return identity(grad, False, out)
-        corners, shape = self._newest
+        corners, shape = newest
         check_array(grad, "grad")
         if grad.shape != shape:
             raise ValueError(f"grad must have the forward's shape {shape}, but got {grad.shape}")

@@ -86,9 +86,10 @@ class _Noise(Layer):
         """
         if not self._called:
             raise RuntimeError("backward needs a forward before it, but there was none")
-        if self._newest is None:
+        newest = self._newest  # read once: another thread's forward may replace it
+        if newest is None:
             return identity(grad, False, out)
-        stream, draw, shape = self._newest
+        stream, draw, shape = newest
         check_array(grad, "grad")
         if grad.shape != shape:
             raise ValueError(f"grad must have the forward's shape {shape}, but got {grad.shape}")

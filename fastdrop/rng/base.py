@@ -6,7 +6,6 @@ lives. Position, locking, seeding, spawning and state come from here.
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..checks import as_count, entry, is_same, shown, stored_int, stored_ints
 from .capsule import FILL, Fill, open_capsule
-from .counter import STREAM_END, Counter
+from .counter import STREAM_END, Counter, exclusive
 
 if TYPE_CHECKING:  # NumPy loads numpy.random at its first use, and so does fastdrop
     from numpy.random import SeedSequence
@@ -208,7 +207,9 @@ class RNG:
         further call, as with `numpy.random.SeedSequence.spawn`.
         """
         count = as_count(n_children, "n_children")
-        return [type(self)(seed) for seed in self._seed_seq.spawn(count)]
+        with exclusive():  # without the GIL, two threads could get the same children
+            seeds = self._seed_seq.spawn(count)
+        return [type(self)(seed) for seed in seeds]
 
     def reseed(self, seed: Seed = None) -> None:
         """Start over, as a new generator with this seed would."""
@@ -353,6 +354,3 @@ def fill_address(algorithm: type[RNG]) -> int:
         address = 0 if algorithm.capsule is None else algorithm.opened().address
         algorithm._fill_address = address  # type: ignore[attr-defined]
     return address
-
-
-assert ctypes.sizeof(ctypes.c_void_p) == 8, "fastdrop needs a 64-bit platform"

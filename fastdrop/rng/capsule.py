@@ -16,6 +16,12 @@ ABI_VERSION: Final = 1
 CAPSULE_NAME: Final = b"fastdrop.rng"
 LONGEST_KEY: Final = 1 << 20  # words: any more are a mistake, and would be allocated
 
+_ADDRESS_BITS: Final = 8 * ctypes.sizeof(ctypes.c_void_p)
+if _ADDRESS_BITS != 64:
+    raise ImportError(
+        f"fastdrop needs a 64-bit Python, but the addresses of this one have {_ADDRESS_BITS} bits"
+    )
+
 FILL = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p
 )

@@ -15,6 +15,7 @@ import numpy as np
 from ..checks import as_count, entry, is_same, shown, stored_int
 from .base import Stream, Words, checked_size
 from .builtin import BuiltinRNG
+from .counter import exclusive
 from .pcg64 import PCG64, key_of
 from .philox import Philox, numpy_state
 
@@ -183,14 +184,15 @@ class NumpyRNG:
     def random_raw(self, size: int | None = None) -> int | Words:
         """Return the next 64-bit words of the stream, one as an int for None."""
         n = 1 if size is None else checked_size(size)
-        with self.bit_generator.lock:
-            words = _next_words(self.bit_generator, n)
+        words = _next_words(self.bit_generator, n)
         return int(words[0]) if size is None else words
 
     def spawn(self, n_children: int) -> list[NumpyRNG]:
         """Return RNGs with independent streams, as the bit generator spawns them."""
         count = as_count(n_children, "n_children")
-        return [NumpyRNG(child) for child in self.bit_generator.spawn(count)]
+        with exclusive():
+            children = self.bit_generator.spawn(count)
+        return [NumpyRNG(child) for child in children]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -225,7 +227,10 @@ def _snapshot(bit_generator: BitGenerator) -> tuple[Stream, int]:
 
 
 def _skip(bit_generator: BitGenerator, words: int) -> None:
-    """Advance a bit generator by `words` calls of its next_uint64."""
+    """Advance a bit generator, whose lock is held, by `words` calls of its next_uint64.
+
+    Before NumPy 2.4 that lock cannot be taken twice, and what draws takes it: clones draw.
+    """
     kind = type(bit_generator)
     if kind is np.random.PCG64 or kind is np.random.PCG64DXSM:  # one step is one word
         before = bit_generator.state
@@ -237,12 +242,16 @@ def _skip(bit_generator: BitGenerator, words: int) -> None:
         whole, rest = divmod(position - 1, 4) if position else (0, -1)
         counter = _counter(state) + whole
         # Up to the start of the block that the position lies in, then into it.
-        bit_generator.state = numpy_state(state["state"]["key"], counter - 1)
-        bit_generator.random_raw(rest + 1, output=False)
-        _put_half_word_back(bit_generator, state)
+        clone: BitGenerator = np.random.Philox(0)
+        clone.state = numpy_state(state["state"]["key"], counter - 1)
+        clone.random_raw(rest + 1, output=False)
+        _put_half_word_back(clone, state)
+        bit_generator.state = clone.state
     else:
+        clone = copy.deepcopy(bit_generator)
         for done in range(0, words, _CHUNK):
-            _next_words(bit_generator, min(_CHUNK, words - done))
+            _next_words(clone, min(_CHUNK, words - done))
+        bit_generator.state = clone.state
 
 
 def _put_half_word_back(bit_generator: BitGenerator, before: Any) -> None:
