@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 HERE = ROOT / "fuzz"
 KERNELS = ROOT / "fastdrop" / "_cy"
 BUILD = ROOT / "build" / "fuzz"
+CLANG = next(filter(shutil.which, ("clang-19", "clang-16", "clang-14")), "clang")
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,16 @@ class Finder:
     macros: tuple[str, ...] = ()  # of the target
 
 
-FRAMES = ("-g", "-O1", "-fno-omit-frame-pointer")
+FRAMES = ("-g1", "-O1", "-fno-omit-frame-pointer")
 ASAN = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+TRACE = ("-O1", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1")
 FINDERS = {
     "random": Finder(),
     "asan": Finder(flags=(*FRAMES, *ASAN), macros=("-DFUZZ_ASAN",)),
     "tsan": Finder(flags=(*FRAMES, "-fsanitize=thread")),
     "valgrind": Finder(flags=FRAMES),
-    "libfuzzer": Finder("clang", (*FRAMES, *ASAN, "-fsanitize=fuzzer"), ("-DFUZZ_ASAN",)),
+    "libfuzzer": Finder(CLANG, (*FRAMES, *ASAN, "-fsanitize=fuzzer"), ("-DFUZZ_ASAN",)),
+    "lines": Finder(flags=TRACE),
 }
 
 
@@ -48,7 +53,7 @@ def settings() -> dict[str, Any]:
 
 @cache
 def objects(finder: str) -> list[str]:
-    """Compile for a finder what all its programs have, and return the object files."""
+    """Compile the kernels for a finder, and return the object files."""
     flags = FINDERS[finder].flags
     units = [
         (KERNELS / "kernels.c", f"kernels_{isa}.o", (*flags, *more, f"-DDROP_ISA={isa}"))
@@ -58,9 +63,7 @@ def objects(finder: str) -> list[str]:
         (KERNELS / name, f"{Path(name).stem}.o", (*flags, "-Dsysconf=fuzz_sysconf"))
         for name in settings()["SOURCES"]
     ]
-    # Finders look at the kernels; the target and the oracle run at full speed beside them.
-    units += [(HERE / "target.c", "target.o", FINDERS[finder].macros)]
-    units += [(HERE / "oracle.c", "oracle.o", ())]
+    units += [(HERE / "sysconf.c", "sysconf.o", ())]
     folder = BUILD / finder
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -71,38 +74,42 @@ def objects(finder: str) -> list[str]:
 
 def compiled(finder: str, source: Path, to: Path, flags: Sequence[str]) -> str:
     """Compile a file, and return the object file's path."""
-    warnings = ("-Wall", "-Wextra")
-    command = [FINDERS[finder].compiler, *settings()["FLAGS"], *warnings, *flags]
+    command = [FINDERS[finder].compiler, *settings()["FLAGS"], "-fPIC", "-Wall", "-Wextra", *flags]
     run([*command, f"-I{KERNELS}", f"-I{HERE}", "-c", source, "-o", to])
     return str(to)
 
 
 def program(finder: str, main: Sequence[str], *link: str) -> Path:
     """Build a program of the kernels for a finder, and return its path."""
-    compiler, flags = FINDERS[finder].compiler, FINDERS[finder].flags
-    path = BUILD / finder / (Path(main[0]).stem if main else "target")
-    linked, own = [*objects(finder)], [HERE / name for name in main]
-    linked += [compiled(finder, file, path.with_name(f"{file.stem}.o"), flags) for file in own]
+    compiler, flags, macros = (getattr(FINDERS[finder], n) for n in ("compiler", "flags", "macros"))
+    linked, path = [*objects(finder)], BUILD / finder / (Path(main[0]).stem if main else "target")
+    # Finders look at the kernels; the target and the oracle run at full speed beside them.
+    own = {"target.c": macros, "oracle.c": (), **dict.fromkeys(main, flags)}
+    for name, more in own.items():
+        linked.append(compiled(finder, HERE / name, path.with_name(f"{name}.o"), more))
     run([compiler, *flags, *linked, *link, "-pthread", "-lm", "-o", path])
     return path
 
 
-def package(name: str, flags: Sequence[str], directives: str = "") -> Path:
-    """Build the extension with more flags in a copy of the package, and return the copy's folder.
+def package(finder: str, directives: str = "") -> Path:
+    """Build the extension for a finder in a copy of the package, and return the copy's folder.
 
     A build in place would replace the extension that everything else here imports.
     """
-    folder = BUILD / name / "package"
+    folder, flags = BUILD / finder / "package", FINDERS[finder].flags
     shutil.rmtree(folder, ignore_errors=True)
-    skipped = shutil.ignore_patterns("*.so", "__pycache__")
+    skipped = shutil.ignore_patterns("*.so", "_core.c", "__pycache__")
     shutil.copytree(ROOT / "fastdrop", folder / "fastdrop", ignore=skipped)
-    for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, folder)
     source = folder / "fastdrop/_cy/_core.pyx"
     source.write_text(directives + source.read_text())
-    environment = os.environ | {"CC": "gcc", "FASTDROP_CFLAGS": " ".join(flags)}
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    run(command, cwd=folder, env=environment)
+    with contextlib.chdir(folder):
+        core = settings()["extension"]()
+    includes = [*core.include_dirs, sysconfig.get_paths()["include"]]
+    more = [f"-D{name}={value}" for name, value in core.define_macros]
+    more += [f"-I{folder / path}" for path in includes]
+    unit = compiled(finder, folder / core.sources[0], folder / "_core.o", [*flags, *more])
+    to = source.with_name("_core" + sysconfig.get_config_var("EXT_SUFFIX"))
+    run([FINDERS[finder].compiler, *flags, "-shared", *objects(finder), unit, "-pthread", "-o", to])
     return folder
 
 

@@ -11,7 +11,6 @@ import sys
 from .__main__ import KERNEL_TESTS, call
 from .build import ROOT, package
 
-TRACE = ("-O1", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1")
 CONFIG = """\
 [run]
 source_pkgs = fastdrop
@@ -23,7 +22,7 @@ patch = subprocess
 
 def main() -> None:
     """Build the extension in a copy, run tests with it, and report."""
-    folder = package("lines", TRACE, "# cython: linetrace=True\n")
+    folder = package("lines", "# cython: linetrace=True\n")
     config = folder / "coveragerc"
     config.write_text(CONFIG)
     environment = {

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "evaluate.h"
 #include "isa.h"
@@ -36,16 +35,6 @@ enum {
     POISON = 0xa5,
     FAILED = 77, /* what a failing generator returns */
 };
-
-/* The kernels ask for the size of the last-level cache, from which on they stream
- * and prefetch: a small one lets small arrays try that (build.py renames their call). */
-long fuzz_sysconf(int name);
-
-long fuzz_sysconf(int name)
-{
-    (void)name;
-    return 1 << 16;
-}
 
 /* --- Reading the input ------------------------------------------------------------------ */
 

@@ -7,7 +7,7 @@ import ctypes
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -151,3 +151,33 @@ def test_a_keys_memory_is_the_streams_own() -> None:
     assert (stream.words(0, 8) == before).all()
     with pytest.raises(ValueError, match="read-only"):
         stream.key[0] = 1
+
+
+# Arrays: an address is NumPy's, or it is not read.
+
+
+class Claims:
+    """Says that it has floats, where there are none."""
+
+    __array_interface__: ClassVar = {
+        "version": 3, "shape": (4,), "typestr": "<f4", "data": (8, False)
+    }  # fmt: skip
+
+    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
+        raise AssertionError("asked for an array")
+
+
+@pytest.mark.parametrize("claim", [Claims(), memoryview(bytearray(16)), bytearray(16), (1.0,)])
+def test_addresses_that_objects_claim_are_not_read(backend: str, claim: object) -> None:
+    x, rng = np.ones(4, np.float32), fastdrop.Philox(1)
+    mask = fastdrop.dropout(x, rng=1, return_mask=True)[1]
+    for operation in (
+        lambda: fastdrop.dropout(claim, rng=rng),
+        lambda: fastdrop.dropout(x, rng=rng, out=claim),
+        lambda: fastdrop.dropout_add(x, claim, rng=rng),
+        lambda: mask.apply(claim),
+        lambda: mask.apply(x, out=claim),
+    ):
+        with pytest.raises(TypeError, match="must be"):
+            operation()
+    assert rng.position == 0
