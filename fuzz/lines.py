@@ -8,9 +8,20 @@ from __future__ import annotations
 
 import sys
 
-from .__main__ import KERNEL_TESTS, call
+from .__main__ import call
 from .build import ROOT, package
 
+TESTS = (
+    "dropout",
+    "mask",
+    "streams",
+    "rng",
+    "register_rng",
+    "failures",
+    "family_fused",
+    "settings",
+)
+TESTS += ("threads_and_forks", "golden", "pickling")
 CONFIG = """\
 [run]
 source_pkgs = fastdrop
@@ -31,8 +42,7 @@ def main() -> None:
         "COVERAGE_FILE": str(folder / ".coverage"),
         "COVERAGE_RCFILE": str(config),
     }
-    names = [*KERNEL_TESTS, "test_settings", "test_torch_behaviour"]
-    files = [ROOT / "tests" / f"{name}.py" for name in names]
+    files = [ROOT / "tests" / f"test_{name}.py" for name in TESTS]
     coverage = [sys.executable, "-m", "coverage"]
     pytest = ["pytest", "-q", "-p", "no:cacheprovider", "-k", "not numba", *files]
     call([*coverage, "run", "-m", *pytest], environment)
