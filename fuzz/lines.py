@@ -12,16 +12,9 @@ from .__main__ import call
 from .build import ROOT, package
 
 TESTS = (
-    "dropout",
-    "mask",
-    "streams",
-    "rng",
-    "register_rng",
-    "failures",
-    "family_fused",
-    "settings",
+    *("dropout", "mask", "streams", "rng", "register_rng", "failures", "family_fused"),
+    *("settings", "threads_and_forks", "golden", "pickling"),
 )
-TESTS += ("threads_and_forks", "golden", "pickling")
 CONFIG = """\
 [run]
 source_pkgs = fastdrop
