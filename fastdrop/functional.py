@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from . import backends
 from .arrays import Array, check_array, identity, is_plain, prepare
@@ -12,10 +12,12 @@ from .mask import Mask
 from .mask_format import Rate, known_rate, rate
 from .rng import as_rng, default_rng
 from .samples import SampleMask, sample_mask
-from .sharing import mask_strides, noise_shape_of
+from .sharing import as_ints, mask_strides, noise_shape_of
 
 if TYPE_CHECKING:
     from .rng import RNGLike
+
+_NONE_SHARED: Final[tuple[int, ...]] = ()
 
 
 @overload
@@ -53,7 +55,7 @@ def dropout(
     inplace: bool = False,
     *,
     noise_shape: Sequence[int | None] | None = None,
-    broadcast_dims: Iterable[int] = (),
+    broadcast_dims: Iterable[int] = _NONE_SHARED,
     sample_ids: Any = None,
     rng: RNGLike = None,
     out: Array | None = None,
@@ -126,7 +128,7 @@ def dropout(
     >>> y.shape, sorted(set(y.ravel().tolist()))
     ((2, 4), [0.0, 2.0])
     """
-    if noise_shape is None and sample_ids is None and not broadcast_dims:
+    if noise_shape is None and sample_ids is None and broadcast_dims is _NONE_SHARED:
         # The short ways come first: for small arrays each check is felt.
         if not training and rng is None and out is None and not return_mask and is_plain(x, p):
             return x
@@ -145,7 +147,7 @@ def dropout(
         return _shared(
             x, checked, training, inplace, noise_shape, broadcast_dims, rng, out, return_mask
         )
-    if noise_shape is not None or broadcast_dims:
+    if noise_shape is not None or as_ints(broadcast_dims, "broadcast_dims"):
         raise ValueError("sample_ids cannot be combined with noise_shape or broadcast_dims")
     return _by_sample(x, checked, training, inplace, sample_ids, rng, out, return_mask)
 

@@ -8,6 +8,7 @@ is the mask evaluated again.
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from . import backends
 from .arrays import Array, check_array, prepare
 from .backends.form import SCALE, Form
+from .checks import as_count, shown
 from .mask import Mask
 from .mask_format import rate
 from .rng import as_rng
@@ -321,8 +323,11 @@ def mc_dropout(
     ((1000, 3), True)
     """
     check_array(x)
-    checked, count = rate(p), _count(samples)
-    shape = (count, *x.shape)
+    checked, shape = rate(p), (as_count(samples, "samples"), *x.shape)
+    if max(math.prod(shape) * x.itemsize, shape[0]) > sys.maxsize:
+        raise ValueError(
+            f"samples must be few enough for an array in memory, but got {shown(samples)}"
+        )
     copies = np.broadcast_to(x, shape)
     if out is None:
         y = np.empty(shape, x.dtype)
@@ -381,12 +386,3 @@ def _check_real(x: Array) -> None:
     check_array(x)
     if x.dtype.kind == "c":
         raise TypeError(f"x must be of a real dtype, which relu takes, but got {x.dtype}")
-
-
-def _count(samples: Any) -> int:
-    if isinstance(samples, bool) or not hasattr(samples, "__index__"):
-        raise TypeError(f"samples must be an int of 0 or more, but got {samples!r}")
-    count: int = samples.__index__()
-    if count < 0:
-        raise ValueError(f"samples must be 0 or more, but got {count}")
-    return count

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from . import backends
 from .arrays import Array, check_array, identity, prepare
 from .backends.form import SCALE, Form
+from .checks import is_same, shown
 from .mask import Mask
 from .mask_format import FORMAT, Rate, rate
 from .rng import AnyRNG, NumpyRNG, Stream, as_rng, default_rng
@@ -118,10 +119,13 @@ class Layer(ABC):
         Raises
         ------
         TypeError
-            If `state` is no dictionary.
+            If `state` is no dictionary, or a setting in it of a type that the
+            layer's constructor refuses.
         ValueError
-            If its entries are not this layer's, or it comes from another layer,
-            mask format or RNG. The layer is then what it was.
+            If its entries are not this layer's or out of range, or it comes from
+            another layer, mask format or RNG.
+
+        The layer is then what it was, and so is its generator.
         """
         if not isinstance(state, dict):
             raise TypeError(f"state must be a dictionary, but got {type(state).__name__}")
@@ -129,20 +133,21 @@ class Layer(ABC):
         for fault, names in (("lacks", needed - set(state)), ("also has", set(state) - needed)):
             if names:
                 raise ValueError(
-                    f"state must have the entries of state_dict(), but {fault} {sorted(names)}"
+                    "state must have the entries of state_dict(), "
+                    f"but {fault} {sorted(names, key=str)}"
                 )
-        if state["mask_format"] != FORMAT:
+        if not is_same(state["mask_format"], FORMAT):
             raise ValueError(
-                f"state must be of mask format {FORMAT}, but got {state['mask_format']!r}"
+                f"state must be of mask format {FORMAT}, but got {shown(state['mask_format'])}"
             )
-        if state["layer"] != type(self).__name__:
+        if not is_same(state["layer"], type(self).__name__):
             raise ValueError(
-                f"state must be one of {type(self).__name__}, but got one of {state['layer']!r}"
+                f"state must be one of {type(self).__name__}, "
+                f"but got one of {shown(state['layer'])}"
             )
         loaded = copy.copy(self)
-        for name in self._settings:
-            setattr(loaded, name, state[name])
-        loaded.training = bool(state["training"])
+        for name in ("training", *self._settings):
+            _load_setting(loaded, name, state[name])
         self.rng.state = state["rng"]
         self.__dict__.update(loaded.__dict__)
         self._forget()
@@ -155,6 +160,18 @@ class Layer(ABC):
             if name in ("p", "inplace") or getattr(self, name) != parameters[name].default
         )
         return f"{type(self).__name__}({settings})"
+
+
+def _load_setting(layer: Layer, name: str, value: Any) -> None:
+    """Set a setting from a state, or raise TypeError or ValueError."""
+    kind = type(getattr(layer, name))
+    if kind in (bool, int) and type(value) is not kind:  # those have no setter that checks
+        raise ValueError(f"state's {name} must be of type {kind.__name__}, but got {shown(value)}")
+    try:
+        setattr(layer, name, value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raised = TypeError if isinstance(error, TypeError) else ValueError
+        raise raised(f"state's {name}: {error}") from error
 
 
 class RateLayer(Layer):

@@ -9,7 +9,7 @@ from . import backends
 from .arrays import Array, is_plain, prepare
 from .layer import MaskLayer
 from .rng import default_rng
-from .sharing import noise_shape_of
+from .sharing import as_ints, noise_entries, noise_shape_of
 
 if TYPE_CHECKING:
     from .rng import RNGLike
@@ -98,7 +98,7 @@ class Dropout(MaskLayer):
 
     @noise_shape.setter
     def noise_shape(self, noise_shape: Sequence[int | None] | None) -> None:
-        self._noise = None if noise_shape is None else tuple(noise_shape)
+        self._noise = None if noise_shape is None else noise_entries(noise_shape)
         self._shares = self._noise is not None or self._dims != ()
 
     @property
@@ -108,7 +108,7 @@ class Dropout(MaskLayer):
 
     @broadcast_dims.setter
     def broadcast_dims(self, broadcast_dims: Iterable[int]) -> None:
-        self._dims = tuple(broadcast_dims)
+        self._dims = as_ints(broadcast_dims, "broadcast_dims")
         self._shares = self._noise is not None or self._dims != ()
 
     def _noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import sys
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from . import backends
 from .arrays import Array, prepare
 from .backends.form import SCALE, Form
-from .mask_format import FORMAT, Rate, rate
-from .rng import Stream, stream_from
+from .checks import entry, is_same, shown, stored_float, stored_int, stored_ints
+from .mask_format import FORMAT, Rate, stored_rate
+from .rng import STREAM_END, Stream, stream_from
 from .sharing import Strides, c_strides, span
+
+_MOST_DIMENSIONS: Final = 64  # NumPy's
 
 
 class Mask:
@@ -163,7 +167,7 @@ class Mask:
                 raise IndexError(f"a mask's rows must be sliced with step 1, but got step {step}")
             shape: tuple[int, ...] = (max(stop - start, 0), *inner)
         else:
-            start, shape = _row(rows, length), inner
+            start, shape = row_number(rows, length), inner
         strides = self._strides
         first = self._first + start * (math.prod(inner) if strides is None else strides[0])
         if strides is not None and not isinstance(rows, slice):
@@ -219,40 +223,50 @@ class Mask:
             If `state` is none, or comes from another mask format or from a
             generator that is not registered here.
         """
-        try:
-            found = state["mask_format"]
-            if found != FORMAT:
-                raise ValueError(f"state must be of mask format {FORMAT}, but got {found!r}")
-            checked = rate(state["p"]).with_scale(state["scale"])
-            draw, first = int(state["draw"]), int(state["first"])
-            shape = tuple(int(n) for n in state["shape"])
-            strides = state["strides"]
-            if strides is not None:
-                strides = tuple(int(stride) for stride in strides)
-            stream = stream_from(state["stream"])
-        except (TypeError, KeyError) as error:
+        found = entry(state, "mask_format", "Mask.state")
+        if not is_same(found, FORMAT):
+            raise ValueError(f"state must be of mask format {FORMAT}, but got {shown(found)}")
+        draw, first, shape, strides, p, scale, stream = (
+            entry(state, name, "Mask.state")
+            for name in ("draw", "first", "shape", "strides", "p", "scale", "stream")
+        )
+        checked = stored_rate(p).with_scale(stored_float(scale, "scale"))
+        shape = tuple(stored_ints(shape, "shape", sys.maxsize))
+        if len(shape) > _MOST_DIMENSIONS:
             raise ValueError(
-                f"state must be a dictionary as Mask.state returns it, but got {state!r:.200}"
-            ) from error
-        if strides is not None and len(strides) != len(shape):
-            raise ValueError(f"state must have a stride for each dimension, but got {state!r:.200}")
-        if min(draw, first, *shape, *(strides or ())) < 0:
-            raise ValueError(f"state's numbers must be 0 or more, but got {state!r:.200}")
-        return cls(stream, draw, checked, shape, first, strides)
+                f"state's shape must have at most {_MOST_DIMENSIONS} dimensions, "
+                f"but got {len(shape)}"
+            )
+        if strides is not None:
+            strides = tuple(stored_ints(strides, "strides", sys.maxsize))
+            if len(strides) != len(shape):
+                raise ValueError(
+                    f"state must have a stride for each dimension, but got {shown(state)}"
+                )
+        first = stored_int(first, "first", sys.maxsize)
+        # What lies beyond a stream's end no draw has reserved.
+        last = first + span(shape, c_strides(shape) if strides is None else strides)
+        draw = stored_int(draw, "draw", STREAM_END)
+        if last > sys.maxsize or draw + checked.words(last) > STREAM_END:
+            raise ValueError(
+                f"state's mask must end before its stream does, but got {shown(state)}"
+            )
+        return cls(stream_from(stream), draw, checked, shape, first, strides)
 
     def __repr__(self) -> str:
         shared = "" if self._strides is None else f", noise_shape={self.noise_shape}"
         return f"Mask(shape={self.shape}{shared}, p={self.p}, rng={self._stream.algorithm.name!r})"
 
 
-def _row(index: Any, length: int) -> int:
+def row_number(index: Any, length: int) -> int:
+    """Return the number of a row from 0 on, or raise IndexError."""
     try:
         row = index.__index__()
     except (AttributeError, TypeError):
         raise IndexError(
-            f"a mask's rows are picked by an int or a slice, but got {index!r}; "
+            f"a mask's rows are picked by an int or a slice, but got {shown(index)}; "
             "np.asarray(mask) can be indexed in any way"
         ) from None
     if not -length <= row < length:
-        raise IndexError(f"row must be between {-length} and {length - 1}, but got {row}")
+        raise IndexError(f"row must be between {-length} and {length - 1}, but got {shown(row)}")
     return int(row) % length if length else 0

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from .checks import shown
+
 FORMAT: Final = 2
 BLOCK: Final = 4096  # elements that share a range of the stream
 STRIP: Final = 512  # elements whose bit planes lie side by side
@@ -90,6 +92,14 @@ def rate(p: Any) -> Rate:
     return known_rate(p) or _new_rate(p)
 
 
+def stored_rate(p: Any) -> Rate:
+    """Return the `Rate` of a probability in a state, where all faults are ValueErrors."""
+    try:
+        return rate(p)
+    except TypeError as error:
+        raise ValueError(f"state's p: {error}") from error
+
+
 def _as_float(p: Any) -> float:
     is_scalar = isinstance(p, numbers.Real) or (
         isinstance(p, np.ndarray | np.generic) and np.ndim(p) == 0 and p.dtype.kind in "biufV"
@@ -102,7 +112,7 @@ def _as_float(p: Any) -> float:
     except TypeError:  # kind V is bfloat16's, and that of structured scalars too
         pass
     raise TypeError(
-        f"dropout probability has to be a real number between 0 and 1, but got {p!r} "
+        f"dropout probability has to be a real number between 0 and 1, but got {shown(p)} "
         f"({type(p).__name__})"
     )
 

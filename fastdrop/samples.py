@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array, prepare
-from .mask import Mask
+from .checks import shown
+from .mask import Mask, row_number
 from .mask_format import Rate
 from .rng import AnyRNG, Stream
 
@@ -69,7 +70,7 @@ class SampleMask:
 
     def __getitem__(self, row: int) -> Mask:
         """Return the mask of one row."""
-        return self._rows[row][0]
+        return self._rows[row_number(row, len(self))][0]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -91,14 +92,21 @@ def sample_mask(rng: AnyRNG, rate: Rate, shape: tuple[int, ...], sample_ids: Any
     ValueError
         If there is not one id for each row, or an id is negative or too large.
     """
-    ids = np.asarray(sample_ids)
+    try:
+        ids = np.asarray(sample_ids)
+    except ValueError as error:  # ragged
+        raise ValueError(
+            f"sample_ids must be one id for each row of x, but got {shown(sample_ids)}"
+        ) from error
     if not shape or ids.shape != shape[:1]:
         raise ValueError(
             f"sample_ids must be one id for each row of x, whose shape is {shape}, "
             f"but got shape {ids.shape}"
         )
-    if ids.size and ids.dtype.kind not in "iu":
-        raise TypeError(f"sample_ids must be ints, but got {ids.dtype}")
+    numbers = [int(i) if isinstance(i, np.integer) else i for i in ids]
+    # In an array of objects: ints of more than 64 bits, or anything.
+    if ids.size and (ids.dtype.kind not in "iuO" or any(type(i) is not int for i in numbers)):
+        raise TypeError(f"sample_ids must be ints, but got {shown(sample_ids)} ({ids.dtype})")
     source, position = rng.reserve(0)
     if source.sequential:
         raise TypeError(
@@ -107,11 +115,11 @@ def sample_mask(rng: AnyRNG, rate: Rate, shape: tuple[int, ...], sample_ids: Any
         )
     words = max(rate.words(math.prod(shape[1:])), 1)
     most = _STREAM_WORDS // words - 2
-    numbers = [int(i) for i in ids]
     for number in numbers:
         if not 0 <= number <= most:
             raise ValueError(
-                f"sample_ids must be between 0 and {most} for rows of this length, but got {number}"
+                f"sample_ids must be between 0 and {most} for rows of this length, "
+                f"but got {shown(number)}"
             )
     entropy = [*(int(word) for word in source.key), position, math.prod(shape[1:])]
     key = source.algorithm.seed_key(np.random.SeedSequence(entropy))

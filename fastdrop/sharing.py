@@ -10,6 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from operator import index
+from typing import Any
+
+import numpy as np
+
+from .checks import shown
 
 Strides = tuple[int, ...]
 
@@ -28,39 +33,35 @@ def noise_shape_of(
     """
     if noise_shape is None:
         return without_axes(shape, checked_axes(broadcast_dims, len(shape), "broadcast_dims"))
-    if tuple(broadcast_dims):
+    if as_ints(broadcast_dims, "broadcast_dims"):
         raise ValueError("only one of noise_shape and broadcast_dims may be given, but got both")
-    entries = tuple(noise_shape)
+    entries = noise_entries(noise_shape)
     if len(entries) != len(shape):
         raise ValueError(
             f"noise_shape must have an entry for each of the {len(shape)} dimensions of x, "
-            f"but got {entries}"
+            f"but got {shown(entries)}"
         )
-    noise = tuple(
-        n if entry is None else _as_int(entry, "noise_shape")
-        for entry, n in zip(entries, shape, strict=True)
-    )
+    noise = tuple(n if entry is None else entry for entry, n in zip(entries, shape, strict=True))
     if any(m not in (1, n) for m, n in zip(noise, shape, strict=True)):
         raise ValueError(
             f"each entry of noise_shape must be 1, None or x's length there, {shape}, "
-            f"but got {entries}"
+            f"but got {shown(entries)}"
         )
     return noise
 
 
 def checked_axes(axes: Iterable[int], ndim: int, name: str) -> frozenset[int]:
     """Return axes as numbers from 0 to ndim - 1; negative ones count from the end."""
-    checked = []
-    for axis in axes:
-        number = _as_int(axis, name)
+    numbers, checked = as_ints(axes, name), []
+    for number in numbers:
         if not -ndim <= number < ndim:
             raise ValueError(
                 f"{name} must be between {-ndim} and {ndim - 1} for an array of {ndim} "
-                f"dimensions, but got {number}"
+                f"dimensions, but got {shown(number)}"
             )
         checked.append(number % ndim)
     if len(set(checked)) != len(checked):
-        raise ValueError(f"{name} must name each axis once, but got {tuple(axes)}")
+        raise ValueError(f"{name} must name each axis once, but got {shown(numbers)}")
     return frozenset(checked)
 
 
@@ -91,8 +92,27 @@ def span(shape: tuple[int, ...], strides: Strides) -> int:
     return 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
 
 
+def as_ints(entries: Iterable[int], name: str) -> tuple[int, ...]:
+    """Return what an argument holds as ints, or raise TypeError."""
+    return tuple(_as_int(entry, name) for entry in _iterable(entries, name))
+
+
+def noise_entries(noise_shape: Iterable[int | None]) -> tuple[int | None, ...]:
+    """Return the entries of a `noise_shape`, ints or None, or raise TypeError."""
+    return tuple(
+        None if entry is None else _as_int(entry, "noise_shape")
+        for entry in _iterable(noise_shape, "noise_shape")
+    )
+
+
+def _iterable(entries: Any, name: str) -> Iterable[Any]:
+    if isinstance(entries, str | bytes) or not np.iterable(entries):
+        raise TypeError(f"{name} must be a sequence of ints, but got {shown(entries)}")
+    return entries
+
+
 def _as_int(entry: object, name: str) -> int:
     try:
         return index(entry)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{name} must hold ints, but got {entry!r}") from None
+        raise TypeError(f"{name} must hold ints, but got {shown(entry)}") from None

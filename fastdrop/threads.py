@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 from ._version import __version__
+from .checks import shown
 
 MOST_THREADS: Final = 256  # as many as the pool may have
 
@@ -40,9 +41,9 @@ def set_num_threads(n: int) -> None:
     """
     global _set
     if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"n must be an int of 1 or more, but got {n!r} ({type(n).__name__})")
+        raise TypeError(f"n must be an int of 1 or more, but got {shown(n)} ({type(n).__name__})")
     if not 1 <= n <= MOST_THREADS:
-        raise ValueError(f"n must be between 1 and {MOST_THREADS}, but got {n}")
+        raise ValueError(f"n must be between 1 and {MOST_THREADS}, but got {shown(n)}")
     _set = n.__index__()
 
 
@@ -68,7 +69,9 @@ def get_num_threads() -> int:
 
 def _from_environment() -> int | None:
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return min(int(first), MOST_THREADS) if first.isdigit() and int(first) > 0 else None
+    if not first.isdecimal() or len(first) > 9 or int(first) == 0:
+        return None
+    return min(int(first), MOST_THREADS)
 
 
 def _usable_processors() -> int:

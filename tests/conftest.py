@@ -14,7 +14,7 @@ from fastdrop.backends import NAMES
 settings.register_profile(
     "fastdrop",
     deadline=None,  # numba compiles at first use
-    max_examples=60,
+    max_examples=int(os.environ.get("FASTDROP_EXAMPLES", "60")),
     derandomize=os.environ.get("CI") == "true",
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # `backend` suits all examples
 )

@@ -2,6 +2,7 @@
 #ifndef DROP_OPERATION_H
 #define DROP_OPERATION_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <unistd.h>
 #if defined(__SSE2__)
@@ -24,13 +25,15 @@ static inline uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 /* The bytes above which no cache holds an array. */
 static inline uint64_t last_level_cache(void)
 {
-    static uint64_t size; /* racing threads store the same number */
+    static _Atomic uint64_t known; /* racing threads store the same number */
+    uint64_t size = atomic_load_explicit(&known, memory_order_relaxed);
     if (size == 0) {
         long found = 0;
 #ifdef _SC_LEVEL3_CACHE_SIZE
         found = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
         size = found > 0 ? (uint64_t)found : (uint64_t)32 << 20;
+        atomic_store_explicit(&known, size, memory_order_relaxed);
     }
     return size;
 }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .. import _cy
 from ..arrays import Array, prepare
+from ..checks import shown
 from ..mask_format import Rate
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides
@@ -39,10 +40,16 @@ NAMES: Final = ("cython", "numba", "reference")  # the first available is the de
 ENVIRONMENT: Final = "FASTDROP_BACKEND"
 
 
-@cache
 def _backend(name: str) -> Backend:
     if name not in available_backends():
-        raise ValueError(f"backend must be one of {available_backends()} here, but got {name!r}")
+        raise ValueError(
+            f"backend must be one of {available_backends()} here, but got {shown(name)}"
+        )
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Backend:
     if name == "cython":
         from .cython import CythonBackend
 

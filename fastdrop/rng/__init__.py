@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import RNG, Stream, Words
+from ..checks import entry, is_same, shown
+from .base import RNG, Stream, stored_key
 from .capsule import get_include, make_capsule
+from .counter import STREAM_END
 from .numpy_adapter import NumpyRNG, sequential_stream
 from .pcg64 import PCG64
 from .philox import Philox
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PCG64",
     "RNG",
+    "STREAM_END",
     "AnyRNG",
     "NumpyRNG",
     "Philox",
@@ -82,10 +85,11 @@ def register_rng(name: str, cls: type[RNG] | type[BitGenerator]) -> None:
     (4,)
     """
     if not isinstance(name, str) or not name:
-        raise TypeError(f"name must be a non-empty string, but got {name!r}")
+        raise TypeError(f"name must be a non-empty string, but got {shown(name)}")
     if not isinstance(cls, type) or not issubclass(cls, RNG | np.random.BitGenerator):
         raise TypeError(
-            f"cls must be a subclass of fastdrop.RNG or numpy.random.BitGenerator, but got {cls!r}"
+            "cls must be a subclass of fastdrop.RNG or numpy.random.BitGenerator, "
+            f"but got {shown(cls)}"
         )
     make = _checked_rng(name, cls) if issubclass(cls, RNG) else _checked_bit_generator(cls)
     if name in _registry:
@@ -178,7 +182,7 @@ def manual_seed(seed: Seed) -> RNG:
 def make_rng(name: str, seed: Seed = None) -> AnyRNG:
     """Return a new generator of a registered kind."""
     if name not in _registry:
-        raise ValueError(f"rng must be one of {available_rngs()}, but got {name!r}")
+        raise ValueError(f"rng must be one of {available_rngs()}, but got {shown(name)}")
     return _registry[name](seed)
 
 
@@ -203,7 +207,7 @@ def as_rng(rng: Any) -> AnyRNG:
         return Philox4x32(rng)
     raise TypeError(
         "rng must be None, an int, a SeedSequence, a NumPy BitGenerator or Generator, a fastdrop "
-        f"RNG or one of the names {available_rngs()}, but got {rng!r} ({type(rng).__name__})"
+        f"RNG or one of the names {available_rngs()}, but got {shown(rng)} ({type(rng).__name__})"
     )
 
 
@@ -215,16 +219,12 @@ def stream_from(state: dict[str, Any]) -> Stream:
     ValueError
         If its generator is not registered here, or its key does not fit.
     """
-    name = state["rng"]
-    if name == "numpy":
+    name = entry(state, "rng", "Stream.state")
+    if is_same(name, "numpy"):
         return sequential_stream(state)
-    algorithm = _registry.get(name)
+    algorithm = _registry.get(name) if isinstance(name, str) else None
     if not (isinstance(algorithm, type) and issubclass(algorithm, RNG)):
-        raise ValueError(f"state's RNG must be one of {available_rngs()} here, but got {name!r}")
-    try:
-        key: Words = np.array([int(word) for word in state["key"]], np.uint64)
-    except (OverflowError, ValueError) as error:
-        raise ValueError(f"state's key must hold 64-bit words, but got {state['key']!r}") from error
-    if key.size != algorithm.key_words():
-        raise ValueError(f"state's key must have {algorithm.key_words()} words, but got {key.size}")
-    return Stream(algorithm, key)
+        raise ValueError(
+            f"state's RNG must be one of {available_rngs()} here, but got {shown(name)}"
+        )
+    return Stream(algorithm, stored_key(entry(state, "key", "Stream.state"), algorithm.key_words()))

@@ -6,12 +6,14 @@ lives. Position, locking, seeding, spawning and state come from here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import as_count, entry, is_same, shown, stored_int, stored_ints
 from .capsule import FILL, Fill, open_capsule
 from .counter import STREAM_END, Counter, exclusive
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:  # NumPy loads numpy.random at its first use, and so does fast
     Seed = int | np.integer[Any] | Sequence[int] | SeedSequence | None
 
 Words = NDArray[np.uint64]
+
+_LARGEST_POOL: Final = 1 << 12  # mixing a SeedSequence's pool takes the square of its size
 
 
 class Stream:
@@ -35,7 +39,7 @@ class Stream:
 
     def __init__(self, algorithm: type[RNG], key: Words) -> None:
         self.algorithm = algorithm
-        self.key = np.array(key, dtype=np.uint64)
+        self.key = _checked_key(algorithm, key)
         self.key.flags.writeable = False
         self.key_address: int = self.key.ctypes.data
         # 0 without a compiled fill: then only a backend with code of its own can run it.
@@ -110,11 +114,6 @@ class RNG:
         self._start(self.seed_key(self._seed_seq), 0)
 
     def _start(self, key: Words, position: int) -> None:
-        if key.shape != (type(self).key_words(),):
-            raise ValueError(
-                f"the key of {self.name} must have {type(self).key_words()} words, "
-                f"but seed_key returned one of shape {key.shape}"
-            )
         # One assignment, so that no thread sees a stream with another's position.
         self.source = Stream(type(self), key), Counter(position, STREAM_END)
 
@@ -183,10 +182,9 @@ class RNG:
         """
         if size is None:
             return int(self.random_raw(1)[0])  # type: ignore[index]
-        if size < 0:
-            raise ValueError(f"size must be 0 or more, but got {size}")
-        stream, draw = self.reserve(size)
-        return stream.words(draw, size)
+        n = checked_size(size)
+        stream, draw = self.reserve(n)
+        return stream.words(draw, n)
 
     @property
     def position(self) -> int:
@@ -209,10 +207,9 @@ class RNG:
         The same children come each time a program runs, and others from each
         further call, as with `numpy.random.SeedSequence.spawn`.
         """
-        if n_children < 0:
-            raise ValueError(f"n_children must be 0 or more, but got {n_children}")
+        count = as_count(n_children, "n_children")
         with exclusive():  # without the GIL, two threads could get the same children
-            seeds = self._seed_seq.spawn(n_children)
+            seeds = self._seed_seq.spawn(count)
         return [type(self)(seed) for seed in seeds]
 
     def reseed(self, seed: Seed = None) -> None:
@@ -262,15 +259,36 @@ def as_seed_sequence(seed: Seed) -> SeedSequence:
     if isinstance(seed, bool | np.bool_ | str | bytes | float):
         raise TypeError(
             "seed must be None, an int of 0 or more, a sequence of them or a SeedSequence, "
-            f"but got {seed!r} ({type(seed).__name__})"
+            f"but got {shown(seed)} ({type(seed).__name__})"
         )
     try:
         return np.random.SeedSequence(seed)
     except (TypeError, ValueError) as error:
         raise type(error)(
             "seed must be None, an int of 0 or more, a sequence of them or a SeedSequence, "
-            f"but got {seed!r}"
+            f"but got {shown(seed)}"
         ) from error
+
+
+def _checked_key(algorithm: type[RNG], key: Words) -> Words:
+    """Return a copy of a key, which compiled code reads without looking at its length."""
+    words = np.array(key, order="C")
+    needed = algorithm.key_words()
+    if words.shape != (needed,) or words.dtype != np.uint64:
+        raise ValueError(
+            f"the key of {algorithm.__qualname__} must have {needed} words of uint64, "
+            f"but got shape {words.shape} and dtype {words.dtype}"
+        )
+    return words
+
+
+def checked_size(size: Any) -> int:
+    """Return how many words to draw, or raise before any are: also where memory is short."""
+    n = as_count(size, "size")
+    if n > sys.maxsize // 8:
+        raise ValueError(f"size must be at most {sys.maxsize // 8}, but got {shown(n)}")
+    np.empty(n, np.uint64)
+    return n
 
 
 def check_status(status: int, name: str) -> None:
@@ -280,31 +298,54 @@ def check_status(status: int, name: str) -> None:
 
 
 def _plain(entropy: Any) -> Any:
-    if entropy is None or isinstance(entropy, int):
-        return entropy
-    if isinstance(entropy, np.integer):
-        return int(entropy)
-    return [int(word) for word in entropy]
+    """Return a SeedSequence's entropy as an int or a flat list, which seeds the same."""
+    return list(_ints(entropy)) if np.iterable(entropy) else int(entropy)
+
+
+def _ints(entropy: Any) -> Iterator[int]:
+    for item in entropy:
+        yield from _ints(item) if np.iterable(item) else (int(item),)
 
 
 def _checked_state(state: Any, name: str, key_words: int) -> tuple[Words, int, SeedSequence]:
-    try:
-        found = state["rng"]
-        key = np.array([int(word) for word in state["key"]], dtype=np.uint64)
-        position = int(state["position"])
-        seed = np.random.SeedSequence(**state["seed"])
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
-        raise ValueError(
-            "state must be a dictionary as .state returns it, with rng, key, position and seed, "
-            f"but got {state!r:.200}"
-        ) from error
-    if found != name:
-        raise ValueError(f"state must be one of the RNG {name!r}, but got one of {found!r}")
-    if key.shape != (key_words,):
-        raise ValueError(f"state's key must have {key_words} words, but got {key.size}")
-    if not 0 <= position <= STREAM_END:
-        raise ValueError(f"state's position must be between 0 and 2**64 - 1, but got {position}")
-    return key, position, seed
+    found, key, position, seed = (
+        entry(state, part, f"{name}.state") for part in ("rng", "key", "position", "seed")
+    )
+    if not is_same(found, name):
+        raise ValueError(f"state must be one of the RNG {name!r}, but got one of {shown(found)}")
+    return (
+        stored_key(key, key_words),
+        stored_int(position, "position", STREAM_END),
+        _stored_seed(seed),
+    )
+
+
+def stored_key(key: Any, key_words: int) -> Words:
+    """Return a key from a state, or raise ValueError."""
+    words = stored_ints(key, "key", (1 << 64) - 1)
+    if len(words) != key_words:
+        raise ValueError(f"state's key must have {key_words} words, but got {len(words)}")
+    return np.array(words, np.uint64)
+
+
+def _stored_seed(seed: Any) -> SeedSequence:
+    entropy, spawn_key, pool_size, spawned = (
+        entry(seed, part, "a seed's part of RNG.state")
+        for part in ("entropy", "spawn_key", "pool_size", "n_children_spawned")
+    )
+    if isinstance(entropy, list | tuple):
+        entropy = stored_ints(entropy, "entropy")
+    else:
+        entropy = stored_int(entropy, "entropy")
+    size = stored_int(pool_size, "pool_size", _LARGEST_POOL)
+    if size < 4:
+        raise ValueError(f"state's pool_size must be 4 or more, as SeedSequence's, but got {size}")
+    return np.random.SeedSequence(
+        entropy,
+        spawn_key=stored_ints(spawn_key, "spawn_key"),
+        pool_size=size,
+        n_children_spawned=stored_int(spawned, "n_children_spawned", (1 << 32) - 1),
+    )
 
 
 def fill_address(algorithm: type[RNG]) -> int:

@@ -10,8 +10,11 @@ import ctypes
 import os
 from typing import Any, Final, NamedTuple
 
+from ..checks import as_count, shown
+
 ABI_VERSION: Final = 1
 CAPSULE_NAME: Final = b"fastdrop.rng"
+LONGEST_KEY: Final = 1 << 20  # words: any more are a mistake, and would be allocated
 
 _ADDRESS_BITS: Final = 8 * ctypes.sizeof(ctypes.c_void_p)
 if _ADDRESS_BITS != 64:
@@ -85,8 +88,10 @@ def make_capsule(address: int, key_words: int) -> object:
 
     Raises
     ------
+    TypeError
+        If an argument is no int.
     ValueError
-        If the address is NULL.
+        If the address is NULL or none at all, or the key has no words.
 
     Examples
     --------
@@ -96,8 +101,15 @@ def make_capsule(address: int, key_words: int) -> object:
     >>> import ctypes
     >>> capsule = fastdrop.make_capsule(ctypes.cast(fill, ctypes.c_void_p).value, key_words=2)
     """
+    address, key_words = as_count(address, "address"), as_count(key_words, "key_words")
     if address == 0:
         raise ValueError("address must be that of a function, but got NULL")
+    if address >= 1 << 64:
+        raise ValueError(f"address must have 64 bits, but got {shown(address)}")
+    if not 1 <= key_words <= LONGEST_KEY:
+        raise ValueError(
+            f"key_words must be between 1 and {LONGEST_KEY}, but got {shown(key_words)}"
+        )
     struct = _Struct(ABI_VERSION, ctypes.sizeof(_Struct), key_words, address)
     _kept.append(struct)
     capsule: object = _new(ctypes.addressof(struct), CAPSULE_NAME, None)
@@ -112,11 +124,11 @@ def open_capsule(capsule: object) -> Fill:
     TypeError
         If `capsule` is no PyCapsule named "fastdrop.rng".
     ValueError
-        If its version or size is not this build's, or a field is NULL or 0.
+        If its version or size is not this build's, or a field is NULL or out of range.
     """
     if type(capsule).__name__ != "PyCapsule" or not _is_valid(capsule, CAPSULE_NAME):
         raise TypeError(
-            f"capsule must be a PyCapsule named {CAPSULE_NAME.decode()!r}, but got {capsule!r}"
+            f"capsule must be a PyCapsule named {CAPSULE_NAME.decode()!r}, but got {shown(capsule)}"
         )
     struct = _Struct.from_address(_pointer(capsule, CAPSULE_NAME))
     if struct.abi_version != ABI_VERSION:
@@ -132,4 +144,8 @@ def open_capsule(capsule: object) -> Fill:
         raise ValueError("capsule must have a fill function, but got NULL")
     if struct.key_words < 1:
         raise ValueError("capsule must have key_words of 1 or more, but got 0")
+    if struct.key_words > LONGEST_KEY:
+        raise ValueError(
+            f"capsule must have key_words of {LONGEST_KEY} or less, but got {struct.key_words}"
+        )
     return Fill(struct.fill, struct.key_words)

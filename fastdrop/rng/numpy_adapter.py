@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
-from .base import Stream, Words
+from ..checks import as_count, entry, is_same, shown, stored_int
+from .base import Stream, Words, checked_size
 from .builtin import BuiltinRNG
 from .counter import exclusive
 from .pcg64 import PCG64, key_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.random import BitGenerator
 
 _CHUNK = 1 << 16  # words drawn at a time to skip words
+_NUMPYS_OWN: Final = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 
 
 class _BitgenT(ctypes.Structure):
@@ -84,13 +86,37 @@ def sequential_stream(state: dict[str, Any]) -> SequentialStream:
     ValueError
         If it is not one of NumPy's own bit generators.
     """
-    name = state["bit_generator"]["bit_generator"]
-    kind = getattr(np.random, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
-        raise ValueError(f"state must be one of NumPy's own bit generators, but got {name!r}")
-    bit_generator = kind(0)
-    bit_generator.state = state["bit_generator"]
+    own = entry(state, "bit_generator", "Stream.state")
+    name = entry(own, "bit_generator", "BitGenerator.state")
+    if not (isinstance(name, str) and name in _NUMPYS_OWN):
+        raise ValueError(
+            f"state must be that of one of NumPy's own bit generators, {', '.join(_NUMPYS_OWN)}, "
+            f"but got {shown(name)}"
+        )
+    bit_generator: BitGenerator = getattr(np.random, name)(0)
+    _restore(bit_generator, own)
     return SequentialStream(bit_generator)
+
+
+def _restore(bit_generator: BitGenerator, state: Any) -> None:
+    """Set a bit generator's state, or raise ValueError and leave it as it was.
+
+    NumPy reads its buffers at positions that it takes unchecked from a state.
+    """
+    kind = type(bit_generator)
+    if kind is np.random.MT19937:
+        inner = entry(state, "state", "MT19937.state")
+        stored_int(entry(inner, "pos", "MT19937.state"), "pos", 624)
+    if kind is np.random.Philox:
+        stored_int(entry(state, "buffer_pos", "Philox.state"), "buffer_pos", 4)
+    trial = copy.deepcopy(bit_generator)  # NumPy sets part by part, and may fail in between
+    try:
+        trial.state = state
+    except Exception as error:
+        raise ValueError(
+            f"state must be one that {kind.__name__}.state returned, but got {shown(state)}"
+        ) from error
+    bit_generator.state = trial.state
 
 
 def _plain(state: Any) -> Any:
@@ -159,15 +185,15 @@ class NumpyRNG:
 
     def random_raw(self, size: int | None = None) -> int | Words:
         """Return the next 64-bit words of the stream, one as an int for None."""
-        if size is not None and size < 0:
-            raise ValueError(f"size must be 0 or more, but got {size}")
-        words = _next_words(self.bit_generator, 1 if size is None else size)
+        n = 1 if size is None else checked_size(size)
+        words = _next_words(self.bit_generator, n)
         return int(words[0]) if size is None else words
 
     def spawn(self, n_children: int) -> list[NumpyRNG]:
         """Return RNGs with independent streams, as the bit generator spawns them."""
+        count = as_count(n_children, "n_children")
         with exclusive():
-            children = self.bit_generator.spawn(n_children)
+            children = self.bit_generator.spawn(count)
         return [NumpyRNG(child) for child in children]
 
     @property
@@ -177,15 +203,11 @@ class NumpyRNG:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        if (
-            not isinstance(state, dict)
-            or state.get("rng") != "numpy"
-            or "bit_generator" not in state
-        ):
+        if not is_same(entry(state, "rng", "NumpyRNG.state"), "numpy"):
             raise ValueError(
-                f"state must be that of a NumPy bit generator (rng='numpy'), but got {state!r:.200}"
+                f"state must be that of a NumPy bit generator (rng='numpy'), but got {shown(state)}"
             )
-        self.bit_generator.state = state["bit_generator"]
+        _restore(self.bit_generator, entry(state, "bit_generator", "NumpyRNG.state"))
 
     def __repr__(self) -> str:
         return f"NumpyRNG({self.name})"

@@ -1,0 +1,1 @@
+"""Finders of faults in the C kernels: sanitizers, valgrind and fuzzers (see README.md)."""
