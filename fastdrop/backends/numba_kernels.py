@@ -378,7 +378,7 @@ def _pipe(name: str, words: int, past_caches: int) -> Any:
     # The first block has written a word already.
     batches, share = words // WIDE, (_BLOCK_WORDS - 1) // (words // WIDE)
 
-    @inner(name, words, past_caches, inline=True)
+    @inner(name, words, past_caches)
     def pipe(mask: Any, block: int, blocks: int, scale: float, x: int, out: int) -> None:
         fill, compare, key, draw, threshold = mask
         # A counter makes two words: an odd draw's blocks begin at the second one.
