@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import numba
@@ -14,28 +17,21 @@ from numpy.typing import NDArray
 from ..arrays import Array, dtype_name
 from ..mask_format import BLOCK, Rate
 from ..rng import PCG64, RNG, Philox, Philox4x32, Stream
-from ..rng.base import check_status
+from ..rng.base import check_status, fill_address
+from ..sharing import Strides, c_strides
 from ..threads import get_num_threads
 from . import numba_kernels as kernels
 from .base import Backend
+from .form import SCALE, Form
 
-_TWINS: Final[dict[type[RNG], int]] = {
-    Philox4x32: kernels.PHILOX4X32,
-    Philox: kernels.PHILOX,
-    PCG64: kernels.PCG64,
+_TWINS: Final[dict[type[RNG], str]] = {
+    Philox4x32: "philox4x32",
+    Philox: "philox",
+    PCG64: "pcg64",
 }
-# What dropped elements become, in the type that the kernels know a dtype by.
-_ZEROS: Final[dict[str | None, Any]] = {
-    "float16": np.uint16(0),
-    "bfloat16": np.int16(0),
-    "float32": np.float32(0),
-    "float64": np.float64(0),
-    "complex64": np.complex64(0),
-    "complex128": np.complex128(0),
-}
-_DOUBLES: Final = ("float64", "complex128")
-
-_PARALLEL_FROM: Final = 1 << 18  # elements; with fewer, waking threads costs more than it gains
+_SIGN: Final = 1 << 63
+_SURELY_CACHED: Final = 1 << 19  # elements
+_PARALLEL_FROM: Final = 1 << 18  # with fewer, waking threads costs more than it gains
 
 
 class NumbaBackend(Backend):
@@ -60,29 +56,77 @@ class NumbaBackend(Backend):
     def apply(
         self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
     ) -> None:
-        if x.size == 0:
+        n = x.size
+        if n == 0:
             return
-        if not (x.flags.aligned and out.flags.aligned):
-            # Compiled code may fault on addresses that are no multiple of the item size.
-            aligned = np.array(x, order="K", subok=False)
-            self.apply(stream, draw, rate, first, aligned, aligned)
-            np.copyto(out, aligned, casting="no")
+        if not (x.flags.c_contiguous and out.flags.c_contiguous):
+            words, skip = _words(stream, draw, rate, first, n)
+            _walk(words, skip, c_strides(x.shape), rate.scale, SCALE, x, out)
             return
-        name = dtype_name(x.dtype)
-        zero = _ZEROS[name]
-        scale = rate.scale if name in _DOUBLES else np.float32(rate.scale)
-        arrays = np.uint64(x.ctypes.data), np.uint64(out.ctypes.data), scale, zero
-        if x.flags.c_contiguous and out.flags.c_contiguous:
-            _run_blocks(
-                kernels.apply, kernels.apply_parallel, stream, draw, rate, first, x.size, *arrays
-            )
+        past_caches = n > _SURELY_CACHED and out.nbytes > last_level_cache() and x is not out
+        algorithm: Any = stream.algorithm
+        kernel = _apply_kernel(x.dtype, algorithm, rate.block_words, past_caches)
+        if stream.sequential:
+            _run_blocks(kernel, stream, draw, rate, first, n, rate.scale, id(x), id(out))
             return
-        words, skip = _words(stream, draw, rate, first, x.size)
-        kernel = _choose(kernels.apply_strided, kernels.apply_strided_parallel, x.size)
-        kernel(words, skip, _axes(x, out), 0, x.size, *arrays)
+        # What `_run_blocks` does, said again for the time that a call takes.
+        fill, compare = _functions(algorithm)
+        run = kernel.serial if n < _PARALLEL_FROM else _choose(kernel)
+        status = run(
+            fill,
+            compare,
+            stream.key_address,
+            draw if draw < _SIGN else draw - 2 * _SIGN,
+            rate.threshold,
+            first,
+            n,
+            rate.scale,
+            id(x),
+            id(out),
+        )
+        if status:
+            check_status(status, stream.algorithm.name)
+
+    def evaluate_bits(
+        self,
+        keep: NDArray[np.uint64],
+        strides: Strides,
+        scale: float,
+        form: Form,
+        x: Array,
+        out: Array,
+    ) -> None:
+        if form.kind not in kernels.OPERANDS:
+            super().evaluate_bits(keep, strides, scale, form, x, out)
+        elif x.size:
+            _walk(keep, 0, strides, scale, form, x, out)
 
     def info(self) -> dict[str, Any]:
         return {"numba": numba.__version__, "numba threading layer": _layer() or "not started"}
+
+
+@cache
+def _apply_kernel(
+    dtype: np.dtype[Any], algorithm: type[RNG], words: int, past_caches: bool
+) -> kernels.Kernel:
+    name = str(dtype_name(dtype))
+    pipes = algorithm is Philox4x32 and kernels.has_pipe(name, words)
+    return kernels.apply_kernel(name, words if pipes else 0, past_caches)
+
+
+@cache
+def _functions(algorithm: type[RNG]) -> tuple[int, int]:
+    """Return a generator's `fastdrop_fill`, its own or a twin, and the comparison: addresses."""
+    if algorithm in _TWINS:
+        fill = kernels.fill_address(_TWINS[algorithm])
+    else:
+        fill = fill_address(algorithm)
+    if fill == 0:
+        raise TypeError(
+            "rng must have a capsule to run on the numba backend, "
+            f"but {algorithm.__qualname__}.capsule is None"
+        )
+    return fill, kernels.compare_address()
 
 
 def _words(
@@ -91,15 +135,12 @@ def _words(
     """Return the keep bits of the blocks that hold n elements, and the first's bit number."""
     skip = first % BLOCK
     words = np.empty(-(-(skip + n) // BLOCK) * BLOCK // 64, np.uint64)
-    _run_blocks(
-        kernels.bits, kernels.bits_parallel, stream, draw, rate, first - skip, skip + n, words
-    )
+    _run_blocks(kernels.bits_kernel(), stream, draw, rate, first - skip, skip + n, id(words))
     return words, skip
 
 
 def _run_blocks(
-    serial: Kernel,
-    parallel: Kernel,
+    kernel: kernels.Kernel,
     stream: Stream,
     draw: int,
     rate: Rate,
@@ -108,58 +149,68 @@ def _run_blocks(
     *arguments: Any,
 ) -> None:
     """Run a kernel over the blocks that hold elements first to first + n - 1."""
-    key = stream.open()  # bound to a name: the kernel gets no more than its address
+    if draw >= _SIGN:
+        draw -= 2 * _SIGN  # the kernels' numbers are signed, and their sums go round
     if stream.sequential:
-        kind = kernels.SEQUENTIAL
+        opened = stream.open()  # bound to a name: the kernel gets no more than its address
+        functions = kernels.fill_address("sequential"), kernels.compare_address()
+        # Such a generator has one order to be asked in: no second thread.
+        run, key = kernel.serial, opened.ctypes.data
     else:
-        kind = _TWINS.get(stream.algorithm, kernels.COMPILED)
-    if kind == kernels.COMPILED and stream.fill_address == 0:
-        raise TypeError(
-            "rng must have a capsule to run on the numba backend, "
-            f"but {stream.algorithm.__qualname__}.capsule is None"
-        )
-    mask = np.array(
-        [
-            kind,
-            stream.fill_address,
-            key.ctypes.data,
-            draw,
-            rate.threshold,
-            rate.planes,
-            rate.second,
-            rate.refines,
-            rate.block_words,
-        ],
-        np.uint64,
-    )
-    begin, end = first // BLOCK, -(-(first + n) // BLOCK)
-    # A sequential generator has one order to be asked in: no second thread.
-    kernel = _choose(serial, parallel, 0 if stream.sequential else n)
-    status = kernel(mask, first, first + n, begin, end, *arguments)
-    check_status(status, stream.algorithm.name)
+        algorithm: Any = stream.algorithm
+        functions, key = _functions(algorithm), stream.key_address
+        run = kernel.serial if n < _PARALLEL_FROM else _choose(kernel)
+    status = run(*functions, key, draw, rate.threshold, first, n, *arguments)
+    if status:
+        check_status(status, stream.algorithm.name)
 
 
-def _axes(x: Array, out: Array) -> NDArray[np.int64]:
-    """Return the arrays' axes for the kernels: the shortest steps last, merged where possible."""
-    mask_steps = np.cumprod([1, *x.shape[:0:-1]])[::-1]
-    axes = [
-        list(axis)
-        for axis in zip(x.shape, x.strides, out.strides, mask_steps, strict=True)
-        if axis[kernels.LENGTH] > 1
-    ]
-    axes.sort(key=lambda axis: (-abs(axis[kernels.OUT_STEP]), -abs(axis[kernels.X_STEP])))
-    merged: list[list[int]] = []
-    for length, *steps in axes:
-        if merged and merged[-1][1:] == [length * step for step in steps]:
-            merged[-1] = [merged[-1][0] * length, *steps]
+def _walk(
+    keep: NDArray[np.uint64],
+    skip: int,
+    strides: Strides,
+    scale: float,
+    form: Form,
+    x: Array,
+    out: Array,
+) -> None:
+    """Write a form under bits that are given, the first one's number being `skip`."""
+    arrays = (out, x, *form.operands)
+    steps = [strides, *(array.strides for array in arrays)]
+    steps += [x.strides] * (len(kernels.AXIS) - 1 - len(steps))
+    axes = _axes(out.shape, steps)
+    kernel = kernels.walk_kernel(str(dtype_name(x.dtype)), form.kind)
+    u, v = (*form.operands, x, x)[:2]
+    numbers = float(scale), float(form.shift), float(form.dropped)
+    run = kernel.serial if out.size < _PARALLEL_FROM else _choose(kernel)
+    run(id(keep), skip, axes, *numbers, id(x), id(u), id(v), id(out))
+
+
+def _axes(shape: tuple[int, ...], steps: Sequence[Strides]) -> NDArray[np.int64]:
+    """Return the axes for the kernels: out's shortest steps last, merged where all walk evenly."""
+    axes = [axis for axis in zip(shape, *steps, strict=True) if axis[0] > 1]
+    axes.sort(key=lambda axis: (-abs(axis[2]), -abs(axis[3])))
+    merged: list[tuple[int, ...]] = []
+    for axis in axes:
+        length, *rest = axis
+        if merged and list(merged[-1][1:]) == [length * step for step in rest]:
+            merged[-1] = merged[-1][0] * length, *rest
         else:
-            merged.append([length, *steps])
-    return np.array(merged or [[1, 0, 0, 0]], np.int64)
+            merged.append(axis)
+    return np.array(merged or [(1,) + (0,) * len(steps)], np.int64)
+
+
+@cache
+def last_level_cache() -> int:
+    """Return the bytes above which no cache holds an array."""
+    sizes = [32 << 20]
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index3/size"):
+        with suppress(OSError, ValueError):
+            sizes.append(int(file.read_text().strip().removesuffix("K")) << 10)
+    return sizes[-1]
 
 
 # --- Threads --------------------------------------------------------------------------------
-
-Kernel = Callable[..., Any]
 
 # Numba's layer "workqueue" aborts the process when a second thread enters a
 # parallel function. Whoever finds the lock taken runs serially and never waits.
@@ -186,20 +237,22 @@ def _layer() -> str | None:
         return None
 
 
-def _choose(serial: Kernel, parallel: Kernel, size: int) -> Kernel:
-    """Return the kernel to call for so many elements: it runs in parallel where that pays."""
+def _choose(kernel: kernels.Kernel) -> Callable[..., int]:
+    """Return the function to call for many elements: it runs in parallel where it may."""
+    if _serial_only:
+        return kernel.serial
     threads = min(get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    if size < _PARALLEL_FROM or threads == 1 or _serial_only:
-        return serial
+    if threads == 1:
+        return kernel.serial
 
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any) -> int:
         if not _parallel_lock.acquire(blocking=False):
-            return serial(*arguments)
+            return kernel.serial(*arguments)
         try:
             before = numba.get_num_threads()
             numba.set_num_threads(threads)
             try:
-                return parallel(*arguments)
+                return kernel.parallel(*arguments)
             finally:
                 numba.set_num_threads(before)
         finally:
