@@ -142,8 +142,13 @@ def dropout(
         y = identity(x, inplace, out)
         return (y, Mask(*source.reserve(0), rate(0.0), x.shape)) if return_mask else y
     y = prepare(x, inplace, out)
-    stream, draw = as_rng(rng).reserve(checked.words(x.size))
-    backends.apply(stream, draw, checked, 0, x, y)
+    source, words = as_rng(rng), checked.words(x.size)
+    stream, draw = source.reserve(words)
+    try:
+        backends.apply(stream, draw, checked, 0, x, y)
+    except backends.NOTHING_WRITTEN:
+        source.give_back(stream, draw, words)
+        raise
     return (y, Mask(stream, draw, checked, x.shape)) if return_mask else y
 
 
@@ -166,10 +171,15 @@ def _shared(
         y, checked, noise = identity(x, inplace, out), rate(0.0), (0,)
     else:
         y = prepare(x, inplace, out)
-    stream, draw = source.reserve(checked.words(math.prod(noise)))
+    words = checked.words(math.prod(noise))
+    stream, draw = source.reserve(words)
     mask = Mask(stream, draw, checked, x.shape, 0, strides)
-    if checked.p != 0.0:
-        mask.apply(x, y)
+    try:
+        if checked.p != 0.0:
+            mask.apply(x, y)
+    except backends.NOTHING_WRITTEN:
+        source.give_back(stream, draw, words)
+        raise
     return (y, mask) if return_mask else y
 
 

@@ -329,8 +329,13 @@ def mc_dropout(
     else:
         _check_apart(out, x, "x")
         y = prepare(copies, False, out)
-    stream, draw = as_rng(rng).reserve(checked.words(math.prod(shape)))
-    backends.evaluate(stream, draw, checked, 0, c_strides(shape), SCALE, copies, y)
+    source, words = as_rng(rng), checked.words(math.prod(shape))
+    stream, draw = source.reserve(words)
+    try:
+        backends.evaluate(stream, draw, checked, 0, c_strides(shape), SCALE, copies, y)
+    except backends.NOTHING_WRITTEN:
+        source.give_back(stream, draw, words)
+        raise
     return (y, Mask(stream, draw, checked, shape)) if return_mask else y
 
 
@@ -349,9 +354,14 @@ def _run(
     checked = rate(p if training else 0.0)
     form = Form(kind, operands=tuple(_operand(a, x, name, out) for name, a in operands.items()))
     y = prepare(x, False, out)
-    stream, draw = as_rng(rng).reserve(checked.words(x.size))
+    source, words = as_rng(rng), checked.words(x.size)
+    stream, draw = source.reserve(words)
     mask = Mask(stream, draw, checked, x.shape)
-    mask.write(form, x, y)
+    try:
+        mask.write(form, x, y)
+    except backends.NOTHING_WRITTEN:
+        source.give_back(stream, draw, words)
+        raise
     return y, mask
 
 

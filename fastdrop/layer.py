@@ -255,12 +255,17 @@ class MaskLayer(RateLayer):
         strides, form = mask_strides(shape, noise), self._form(checked)
         checked = self._scaled(checked)
         y = prepare(x, self.inplace, out)
-        stream, draw = self.rng.reserve(checked.words(math.prod(noise)))
-        if strides is None and form is SCALE:
-            backends.apply(stream, draw, checked, 0, x, y)
-        else:
-            walk = c_strides(shape) if strides is None else strides
-            backends.evaluate(stream, draw, checked, 0, walk, form, x, y)
+        source, words = self.rng, checked.words(math.prod(noise))
+        stream, draw = source.reserve(words)
+        try:
+            if strides is None and form is SCALE:
+                backends.apply(stream, draw, checked, 0, x, y)
+            else:
+                walk = c_strides(shape) if strides is None else strides
+                backends.evaluate(stream, draw, checked, 0, walk, form, x, y)
+        except backends.NOTHING_WRITTEN:
+            source.give_back(stream, draw, words)
+            raise
         drawn = stream, draw, checked, shape, 0, strides
         self._newest, self._called = drawn, True
         return y, drawn

@@ -138,8 +138,13 @@ class Dropout(MaskLayer):
                 return x
             return self._pass(x, out)
         y = prepare(x, self.inplace, out)
-        stream, draw = (self._rng or default_rng()).reserve(rate.words(x.size))
-        backends.apply(stream, draw, rate, 0, x, y)
+        source, words = self._rng or default_rng(), rate.words(x.size)
+        stream, draw = source.reserve(words)
+        try:
+            backends.apply(stream, draw, rate, 0, x, y)
+        except backends.NOTHING_WRITTEN:
+            source.give_back(stream, draw, words)
+            raise
         self._newest = stream, draw, rate, x.shape, 0, None
         self._called = True
         return y

@@ -368,3 +368,11 @@ cdef class Counter:
                 )
             if atomic_compare_exchange_weak(&self.taken, &now, now + words):
                 return now
+
+    def give_back(self, uint64_t position, uint64_t words):
+        """Undo a `take` of which no word was used, unless there has been another since."""
+        cdef unsigned long long now = position + words
+        # The exchange may fail for no reason, and says so by leaving `now` as it was.
+        while now == position + words and not atomic_compare_exchange_weak(
+                &self.taken, &now, position):
+            pass

@@ -18,10 +18,11 @@ from ..arrays import Array
 from ..mask_format import Rate
 from ..rng import Stream
 from ..sharing import Strides
-from .base import Backend
+from .base import NOTHING_WRITTEN, Backend
 from .form import Form
 
 __all__ = [
+    "NOTHING_WRITTEN",
     "Backend",
     "Form",
     "apply",

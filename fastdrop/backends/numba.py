@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable
@@ -162,7 +163,7 @@ def _axes(x: Array, out: Array) -> NDArray[np.int64]:
 Kernel = Callable[..., Any]
 
 # Numba's layer "workqueue" aborts the process when a second thread enters a
-# parallel function. Whoever finds the lock taken runs serially and never waits.
+# parallel function. Whoever finds the lock taken runs serially.
 _parallel_lock = threading.Lock()
 _serial_only = False
 
@@ -179,6 +180,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def _before_exit() -> None:
+    # From now on Python ends each thread that asks for its lock, as a plug-in's fill may do,
+    # and OpenMP aborts the process if that thread is one of its own: it gets no more work.
+    # Those that come late find the lock taken. Work that hangs does not keep the program.
+    _parallel_lock.acquire(timeout=10)
+
+
+atexit.register(_before_exit)
+
+
 def _layer() -> str | None:
     try:
         return str(numba.threading_layer())
@@ -193,16 +204,17 @@ def _choose(serial: Kernel, parallel: Kernel, size: int) -> Kernel:
         return serial
 
     def run(*arguments: Any) -> Any:
-        if not _parallel_lock.acquire(blocking=False):
+        lock = _parallel_lock
+        if lock.locked():
             return serial(*arguments)
-        try:
+        # Not acquire and try: a KeyboardInterrupt between the two would leave it locked for
+        # good. Another thread may come first here, and then this one waits for it.
+        with lock:
             before = numba.get_num_threads()
-            numba.set_num_threads(threads)
             try:
+                numba.set_num_threads(threads)
                 return parallel(*arguments)
             finally:
                 numba.set_num_threads(before)
-        finally:
-            _parallel_lock.release()
 
     return run

@@ -21,6 +21,7 @@ from numba.extending import overload as _untyped_overload
 from numpy.typing import NDArray
 
 from ..mask_format import BLOCK, COLUMNS, PLANES, REFINE_WORDS, SECOND_PLANES, STRIP
+from ..rng.base import UNWRITTEN
 
 Words = NDArray[np.uint64]
 Word = Any  # np.uint64: NumPy's own types would have mypy want a cast for each shift
@@ -254,6 +255,21 @@ def _fill_sequential(opened: Words, position: Word, n: int, out: Words) -> None:
 
 
 @_njit()
+def _fill_compiled(fill: Word, key: Word, position: Word, n: int, out: Words) -> int:
+    """Call a `fill` that may return 0 without having written all words: mask_bits.h says how."""
+    unwritten = np.uint64(0x9D5C1A7BE3F04286)
+    for _ in range(2):
+        out[n - 1] = unwritten
+        status = _call_fill(  # type: ignore[call-arg]
+            fill, key, position, np.uint64(n), np.uint64(out.ctypes.data)
+        )
+        if status or out[n - 1] != unwritten:
+            return status  # type: ignore[no-any-return]
+        unwritten = ~unwritten
+    return UNWRITTEN
+
+
+@_njit()
 def _fill(mask: Words, position: Word, n: int, out: Words) -> int:
     """Write words position to position + n - 1 of the mask's stream; return 0 for success."""
     kind, key = mask[KIND], _array(mask[KEY], _0, 6)
@@ -266,9 +282,7 @@ def _fill(mask: Words, position: Word, n: int, out: Words) -> int:
     elif kind == SEQUENTIAL:
         _fill_sequential(key, position, n, out)
     else:
-        return _call_fill(  # type: ignore[call-arg, no-any-return]
-            mask[FILL], mask[KEY], position, np.uint64(n), np.uint64(out.ctypes.data)
-        )
+        return _fill_compiled(mask[FILL], mask[KEY], position, n, out)
     return 0
 
 

@@ -145,9 +145,14 @@ class DropBlock2d(RateLayer):
         corners = (1 if self.batchwise else samples, channels, height - size + 1, width - size + 1)
         gamma = self.gamma_scale * self.p * height * width / size**2 / math.prod(corners[2:])
         checked = rate(min(gamma, 1.0))
-        stream, draw = self.rng.reserve(checked.words(math.prod(corners)))
+        source, words = self.rng, checked.words(math.prod(corners))
+        stream, draw = source.reserve(words)
         newest = Mask(stream, draw, checked, corners), x.shape
-        _apply(*newest, x, y)
+        try:
+            _apply(*newest, x, y)
+        except backends.NOTHING_WRITTEN:
+            source.give_back(stream, draw, words)
+            raise
         self._newest, self._called = newest, True
         return y
 
