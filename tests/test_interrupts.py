@@ -108,20 +108,6 @@ def test_an_interrupt_leaves_numba_as_it_was(monkeypatch: pytest.MonkeyPatch) ->
     numba = pytest.importorskip("numba")
     from fastdrop.backends import numba as backend
 
-    class Interrupting:
-        """A lock that is interrupted in the moment after it was taken by a call."""
-
-        def __init__(self) -> None:
-            self.lock = threading.Lock()
-            self.__enter__, self.__exit__ = self.lock.__enter__, self.lock.__exit__
-
-        def acquire(self, blocking: bool = True) -> bool:
-            assert self.lock.acquire(blocking)
-            raise KeyboardInterrupt
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.lock, name)
-
     x = np.ones(BIG, np.float32)
     with fastdrop.use_backend("numba"):
         fastdrop.dropout(x, P)
@@ -145,10 +131,11 @@ def test_signals_are_not_for_the_pools_threads() -> None:
         "fastdrop.set_backend('cython'), fastdrop.set_num_threads(4)\n"
         "fastdrop.dropout(np.ones(1 << 20, np.float32), 0.3)\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
-        "os.kill(os.getpid(), signal.SIGUSR1)\n"
-        "print(signal.sigwait({signal.SIGUSR1}) == signal.SIGUSR1)\n"
+        "for _ in range(20):\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "    signal.sigwait({signal.SIGUSR1})\n"
     )
-    assert (result.returncode, result.stdout) == (0, "True\n"), result.stderr
+    assert result.returncode == 0, result.stderr
 
 
 # --- Plug-ins that raise --------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 import os
 import subprocess
@@ -85,6 +86,12 @@ def ones_file(path: Path, n: int) -> Path:
 def test_a_file_with_no_room_for_it(backend: str, task: str, tmp_path: Path) -> None:
     """Three times what the limit leaves, in place."""
     limited(task, backend, ones_file(tmp_path / "x.npy", (1 << 24) + 4097), 0)
+
+
+def test_the_documents_example(backend: str) -> None:
+    path = Path(__file__).parents[1] / "docs" / "large-arrays.md"
+    failed, tried = doctest.testfile(str(path), module_relative=False)
+    assert (failed, tried > 5) == (0, True)
 
 
 @linux
