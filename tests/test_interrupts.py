@@ -24,6 +24,7 @@ from fastdrop.rng.base import _SENTINELS
 from fastdrop.rng.capsule import FILL
 
 P = 0.3
+COMPILED = [name for name in fastdrop.available_backends() if name != "reference"]
 BIG = 1 << 20  # elements: enough for several threads
 alarms = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
 
@@ -297,8 +298,11 @@ def generator(request: pytest.FixtureRequest) -> Any:
 # --- The end of the program -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("plugged", [False, True], ids=["built-in", "plug-in"])
-@pytest.mark.parametrize("end", ["pass", "sys.exit(3)", "raise ValueError"])
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize(
+    ("end", "plugged"),
+    [("pass", False), ("sys.exit(3)", True), ("raise ValueError", False), ("pass", True)],
+)
 def test_the_program_may_end_while_a_thread_draws(backend: str, end: str, plugged: bool) -> None:
     """A daemon thread is in the middle of a call when the interpreter goes."""
     code = (

@@ -51,6 +51,7 @@ def test_children_draw_what_their_parent_draws(backend: str, method: str) -> Non
 
 
 @forks
+@pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("method", ["os.fork", "fork"])
 def test_children_of_a_parent_at_work(backend: str, method: str) -> None:
     """A fork copies one thread and leaves all locks and counters as the others held them."""
