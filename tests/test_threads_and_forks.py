@@ -21,7 +21,7 @@ from support import contents, reference
 import fastdrop
 from fastdrop.mask_format import rate
 
-TIMEOUT = 120  # seconds: a child that hangs fails
+TIMEOUT = 240  # seconds: a child that hangs fails
 THREADS = 8
 
 COMPILED = [name for name in fastdrop.available_backends() if name != "reference"]
