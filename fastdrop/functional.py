@@ -171,10 +171,10 @@ def _shared(
         y, checked, noise = identity(x, inplace, out), rate(0.0), (0,)
     else:
         y = prepare(x, inplace, out)
-    stream, draw = source.reserve(checked.words(math.prod(noise)))
-    mask = Mask(stream, draw, checked, x.shape, 0, strides)
-    if checked.p != 0.0:
-        mask.apply(x, y)
+    with backends.reserved(source, checked.words(math.prod(noise))) as (stream, draw):
+        mask = Mask(stream, draw, checked, x.shape, 0, strides)
+        if checked.p != 0.0:
+            mask.apply(x, y)
     return (y, mask) if return_mask else y
 
 

@@ -334,8 +334,8 @@ def mc_dropout(
     else:
         _check_apart(out, x, "x")
         y = prepare(copies, False, out)
-    stream, draw = as_rng(rng).reserve(checked.words(math.prod(shape)))
-    backends.evaluate(stream, draw, checked, 0, c_strides(shape), SCALE, copies, y)
+    with backends.reserved(as_rng(rng), checked.words(math.prod(shape))) as (stream, draw):
+        backends.evaluate(stream, draw, checked, 0, c_strides(shape), SCALE, copies, y)
     return (y, Mask(stream, draw, checked, shape)) if return_mask else y
 
 
@@ -354,9 +354,9 @@ def _run(
     checked = rate(p if training else 0.0)
     form = Form(kind, operands=tuple(_operand(a, x, name, out) for name, a in operands.items()))
     y = prepare(x, False, out)
-    stream, draw = as_rng(rng).reserve(checked.words(x.size))
-    mask = Mask(stream, draw, checked, x.shape)
-    mask.write(form, x, y)
+    with backends.reserved(as_rng(rng), checked.words(x.size)) as (stream, draw):
+        mask = Mask(stream, draw, checked, x.shape)
+        mask.write(form, x, y)
     return y, mask
 
 

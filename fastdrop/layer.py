@@ -272,12 +272,12 @@ class MaskLayer(RateLayer):
         strides, form = mask_strides(shape, noise), self._form(checked)
         checked = self._scaled(checked)
         y = prepare(x, self.inplace, out)
-        stream, draw = self.rng.reserve(checked.words(math.prod(noise)))
-        if strides is None and form is SCALE:
-            backends.apply(stream, draw, checked, 0, x, y)
-        else:
-            walk = c_strides(shape) if strides is None else strides
-            backends.evaluate(stream, draw, checked, 0, walk, form, x, y)
+        with backends.reserved(self.rng, checked.words(math.prod(noise))) as (stream, draw):
+            if strides is None and form is SCALE:
+                backends.apply(stream, draw, checked, 0, x, y)
+            else:
+                walk = c_strides(shape) if strides is None else strides
+                backends.evaluate(stream, draw, checked, 0, walk, form, x, y)
         drawn = stream, draw, checked, shape, 0, strides
         self._newest, self._called = drawn, True
         return y, drawn

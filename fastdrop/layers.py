@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from . import backends
-from .arrays import Array, is_plain, prepare
+from .arrays import Array, is_plain
 from .layer import MaskLayer
 from .rng import default_rng
 from .sharing import as_ints, noise_entries, noise_shape_of
@@ -137,9 +137,7 @@ class Dropout(MaskLayer):
                 self._newest, self._called = None, True
                 return x
             return self._pass(x, out)
-        y = prepare(x, self.inplace, out)
-        stream, draw = (self._rng or default_rng()).reserve(rate.words(x.size))
-        backends.apply(stream, draw, rate, 0, x, y)
+        y, stream, draw = backends.draw(self._rng or default_rng(), rate, x, self.inplace, out)
         self._newest = stream, draw, rate, x.shape, 0, None
         self._called = True
         return y

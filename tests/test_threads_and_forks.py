@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -19,24 +21,89 @@ from support import contents, reference
 import fastdrop
 from fastdrop.mask_format import rate
 
-TIMEOUT = 120  # seconds: a child that hangs fails
+TIMEOUT = 240  # seconds: a child that hangs fails
 THREADS = 8
 
+COMPILED = [name for name in fastdrop.available_backends() if name != "reference"]
+LAYERS = ("tbb", "omp", "workqueue")
 METHODS = list(multiprocessing.get_all_start_methods())
 if "fork" in METHODS:
     METHODS.insert(0, "os.fork")
+forks = pytest.mark.skipif("fork" not in METHODS, reason="this system does not fork")
+
+
+def run(script: str, *arguments: str, **environment: str) -> str:
+    """Run a script beside this file, see it succeed, and return what it printed."""
+    result = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(script)), *arguments],
+        timeout=TIMEOUT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_children_draw_what_their_parent_draws(backend: str, method: str) -> None:
-    script = Path(__file__).with_name("forked.py")
-    result = subprocess.run(
-        [sys.executable, str(script), backend, method],
-        timeout=TIMEOUT,
-        capture_output=True,
-        text=True,
+    run("forked.py", backend, method)
+
+
+@forks
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("method", ["os.fork", "fork"])
+def test_children_of_a_parent_at_work(backend: str, method: str) -> None:
+    """A fork copies one thread and leaves all locks and counters as the others held them."""
+    run("forked.py", backend, method, "busy")
+
+
+@forks
+@pytest.mark.parametrize("when", ["torch-before", "torch-after"])
+def test_torch_may_come_before_or_after(when: str) -> None:
+    """torch brings an OpenMP of its own, which must not get in the way of either."""
+    pytest.importorskip("torch")
+    run("forked.py", ",".join(COMPILED), "os.fork", when)
+
+
+@forks
+def test_a_child_forked_while_the_default_generator_is_made() -> None:
+    """The thread that makes it does not exist in the child, which makes its own."""
+    code = (
+        "import os, signal, threading\n"
+        "from fastdrop import rng\n"
+        "making, forked = threading.Event(), threading.Event()\n"
+        "def slow(make=rng.Philox4x32):\n"
+        "    making.set(), forked.wait()\n"
+        "    return make()\n"
+        "rng.Philox4x32 = slow\n"
+        "maker = threading.Thread(target=rng.default_rng)\n"
+        "maker.start(), making.wait()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    signal.alarm(20)\n"
+        "    forked.set(), rng.default_rng().reserve(1)\n"
+        "    os._exit(0)\n"
+        "forked.set(), maker.join()\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
     )
-    assert result.returncode == 0, result.stderr
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    ("backend", "layer"), [("cython", ""), *(("numba", layer) for layer in LAYERS)]
+)
+def test_a_crowd_and_calls_from_within_calls(backend: str, layer: str) -> None:
+    """Numba's workqueue aborts the process if two threads enter it."""
+    if backend not in COMPILED:
+        pytest.skip(f"the {backend} backend is not available here")
+    if layer:
+        pool = "workqueue" if layer == "workqueue" else f"{layer}pool"
+        try:
+            importlib.import_module(f"numba.np.ufunc.{pool}")
+        except ImportError as error:
+            pytest.skip(f"Numba has no layer {layer} here: {error}")
+    assert run("crowded.py", backend, NUMBA_THREADING_LAYER=layer or "default") == layer or backend
 
 
 def together(function: Callable[[int], Any]) -> list[Any]:
@@ -68,6 +135,47 @@ def test_threads_share_a_generator(backend: str, p: float, n: int) -> None:
     assert len(positions) == THREADS * calls
     for y, mask in draws[:: len(draws) // THREADS]:
         assert contents(y) == contents(reference(mask, x))
+
+
+def test_threads_share_a_layer_and_its_generator(backend: str) -> None:
+    """All that eight threads draw, in all ways and sizes, is the generator's stream once over."""
+    rng = fastdrop.Philox4x32(1)
+    layer = fastdrop.Dropout(0.5, rng=rng)
+    shapes = [(100,), (4097,), (64, 65), (0,)]
+
+    def draw(i: int) -> list[tuple[int, int, str, Any]]:
+        drawn: list[tuple[int, int, str, Any]] = []
+        for call in range(24):
+            x = np.ones(shapes[(i + call) % 4], np.float32)
+            if call % 3 == 2:
+                y, mask = fastdrop.dropout(x, 0.3, rng=rng, return_mask=True)
+            else:
+                y, mask = layer.forward_mask(x)
+            drawn.append((mask._draw, mask._rate.words(x.size), "mask", (y, mask)))
+            stream, at = rng.reserve(3)
+            drawn.append((at, 3, "words", None))
+            assert stream == mask._stream
+        return drawn
+
+    drawn = sorted((d for ds in together(draw) for d in ds), key=lambda d: d[:2])
+    assert len(drawn) == 2 * 24 * THREADS
+    end = 0
+    for at, words, _, _ in drawn:
+        assert at == end
+        end = at + words
+    assert end == rng.position
+    # A serial replay in the order of the stream: the same calls, one after another.
+    twin, seen = fastdrop.Philox4x32(1), set()
+    for at, words, kind, pair in drawn:
+        if kind == "words":
+            assert twin.reserve(words)[1] == at
+            continue
+        y, mask = pair
+        replayed = fastdrop.dropout(np.ones(mask.shape, np.float32), mask.p, rng=twin)
+        assert contents(y) == contents(replayed)
+        seen.add((mask.shape, mask.p, contents(y)))
+    shapes_drawn = sum(kind == "mask" and pair[1].size > 0 for _, _, kind, pair in drawn)
+    assert len({s for s in seen if s[0] != (0,)}) == shapes_drawn
 
 
 def test_threads_share_a_handed_in_generator(backend: str) -> None:

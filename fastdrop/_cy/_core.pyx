@@ -262,6 +262,17 @@ cdef class Counter:
             if atomic_compare_exchange_weak(&self.taken, &now, now + words):
                 return now
 
+    def give_back(self, uint64_t position, uint64_t words):
+        """Undo a `take` of which no word was used, unless there has been another since."""
+        self.give_words_back(position, words)
+
+    cdef void give_words_back(self, uint64_t position, uint64_t words) noexcept:
+        cdef unsigned long long now = position + words
+        # The exchange may fail for no reason, and says so by leaving `now` as it was.
+        while now == position + words and not atomic_compare_exchange_weak(
+                &self.taken, &now, position):
+            pass
+
 
 cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold) except *:
     cdef drop_mask mask
@@ -320,11 +331,12 @@ def draw(stream, Counter counter, uintptr_t fill, uintptr_t key, uint64_t block_
     y = prepared(x, inplace, out)
     if y is None:
         return None
-    mask.draw = counter.take_words(
-        (<uint64_t>cnp.PyArray_SIZE(x) + DROP_BLOCK - 1) // DROP_BLOCK * block_words
-    )
+    cdef uint64_t words = (<uint64_t>cnp.PyArray_SIZE(x) + DROP_BLOCK - 1) // DROP_BLOCK * block_words
+    mask.draw = counter.take_words(words)
     threads = get_num_threads() if cnp.PyArray_SIZE(x) >= DROP_SERIAL_BELOW else 1
     status = run_apply(&mask, 0, <cnp.ndarray>x, <cnp.ndarray>y, scale, threads)
+    if status == DROP_NO_MEMORY:
+        counter.give_words_back(mask.draw, words)  # nothing was written
     if status:
         raise KernelError(status)
     return y, stream, mask.draw

@@ -15,7 +15,8 @@
 /* Writes words position .. position + n - 1 of the stream of 64-bit words that
  * `key` selects to out[0 .. n-1]. Pure: no hidden state, callable from any
  * thread, for any position, in any order. Returns 0, or any other number to
- * report a failure: the whole operation then raises RuntimeError. */
+ * report a failure: the whole operation then raises RuntimeError. It does so too
+ * if 0 is returned and word n - 1 was not written, as after an exception in Python code. */
 typedef int (*fastdrop_fill)(const void *key, uint64_t position, uint64_t n, uint64_t *out);
 
 typedef struct {

@@ -2,6 +2,7 @@
 #ifndef DROP_KERNELS_H
 #define DROP_KERNELS_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,9 @@ enum {
 };
 
 typedef enum { DROP_F16, DROP_BF16, DROP_F32, DROP_F64, DROP_C64, DROP_C128, DROP_DTYPES } drop_dtype;
+
+/* What an operation returns if `fill` returned 0 and had not written its last word. */
+enum { DROP_UNWRITTEN = INT_MIN + 1 };
 
 /* The mask function: keep(i) for any element i. */
 typedef struct {

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -144,8 +145,21 @@ static void forget_workers(void)
     pthread_cond_init(&alarm, NULL);
 }
 
+/* Signals are for the program's own threads. A program that blocks one in all its
+ * threads, to wait for it, does not know of these: one that let it in would die of it.
+ * Those that say what a thread itself did wrong must come through. */
+static void block_signals(sigset_t *before)
+{
+    sigset_t blocked;
+    sigfillset(&blocked);
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+    for (unsigned i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&blocked, own[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, before);
+}
+
 static void hire(int wanted)
 {
+    if (workers >= wanted) return;
     static int fork_handled;
     if (!fork_handled) fork_handled = pthread_atfork(NULL, NULL, forget_workers) == 0;
     if (!fork_handled) return;
@@ -155,8 +169,11 @@ static void hire(int wanted)
     pthread_attr_setstacksize(&attributes, STACK);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_t thread;
+    sigset_t before;
+    block_signals(&before); /* a new thread blocks what its maker blocks */
     while (workers < wanted && pthread_create(&thread, &attributes, work, NULL) == 0)
         workers++; /* fewer will do */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
 }
 

@@ -29,6 +29,10 @@ typedef struct {
     int axis; /* along which rows run: the one with the smallest stride */
     uint64_t task_blocks; /* along rows */
     uint64_t columns, bands, chunks, band_rows, chunk_columns;
+    uint64_t pitch;        /* bits from one row of a band to the next */
+    uint64_t *band_bits;   /* room for one band for each thread, band_words long, */
+    uint64_t band_words;
+    atomic_flag *occupied; /* and which of them are in use */
     uint8_t *bits_out;
     atomic_int failure;
 } operation;
@@ -200,11 +204,12 @@ static void band_task(void *context, int64_t task)
     const uint64_t start = op->first + (matrix * length + row) * op->columns + column;
     if (atomic_load_explicit(&op->failure, memory_order_relaxed)) return;
 
-    /* A word more, for reads of 64 bits that start in the last one. */
-    uint64_t pitch = op->chunks == 1 ? op->columns : (op->chunk_columns + 63) / 64 * 64;
-    uint64_t *bits = malloc((rows * pitch / 64 + 2) * sizeof *bits);
-    int status = bits ? 0 : DROP_NO_MEMORY;
-    if (!status && op->chunks == 1)
+    unsigned room = 0; /* there is one, for there are as many as threads */
+    while (atomic_flag_test_and_set(op->occupied + room)) room++;
+    const uint64_t pitch = op->pitch;
+    uint64_t *bits = op->band_bits + room * op->band_words;
+    int status = 0;
+    if (op->chunks == 1)
         status = range_bits(op, start, rows * pitch, bits);
     for (uint64_t r = 0; !status && op->chunks > 1 && r < rows; r++)
         status = range_bits(op, start + r * op->columns, count, bits + r * pitch / 64);
@@ -217,7 +222,7 @@ static void band_task(void *context, int64_t task)
         band_columns(op, bits, pitch, rows, count, op->a->x + outer.x + along * op->a->x_stride[op->axis],
                      op->a->y + outer.y + along * op->a->y_stride[op->axis], &c);
     }
-    free(bits);
+    atomic_flag_clear(op->occupied + room);
 }
 
 static int64_t plan_bands(operation *op, int threads)
@@ -234,7 +239,24 @@ static int64_t plan_bands(operation *op, int threads)
         if (share > 0) op->chunk_columns = min_u64(op->chunk_columns, share);
     }
     op->chunks = (op->columns + op->chunk_columns - 1) / op->chunk_columns;
+    op->pitch = op->chunks == 1 ? op->columns : (op->chunk_columns + 63) / 64 * 64;
+    /* A word more, for reads of 64 bits that start in the last one. */
+    op->band_words = min_u64(op->band_rows, length) * op->pitch / 64 + 2;
     return (int64_t)(matrices * op->bands * op->chunks);
+}
+
+/* Takes all memory that tasks need before the first one writes. */
+static int run_bands(operation *op, int threads)
+{
+    const int64_t tasks = plan_bands(op, threads);
+    const size_t rooms = (size_t)(threads < tasks ? threads : tasks);
+    op->band_bits = malloc(rooms * (op->band_words * sizeof *op->band_bits + sizeof *op->occupied));
+    if (!op->band_bits) return DROP_NO_MEMORY;
+    op->occupied = (atomic_flag *)(op->band_bits + rooms * op->band_words);
+    for (size_t i = 0; i < rooms; i++) atomic_flag_clear(op->occupied + i);
+    drop_parallel(threads, tasks, band_task, op);
+    free(op->band_bits);
+    return atomic_load(&op->failure);
 }
 
 int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
@@ -259,8 +281,7 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
         op.task_blocks = blocks_per_task(blocks, threads);
         drop_parallel(threads, (int64_t)((blocks + op.task_blocks - 1) / op.task_blocks), row_task, &op);
     } else {
-        int64_t tasks = plan_bands(&op, threads);
-        drop_parallel(threads, tasks, band_task, &op);
+        return run_bands(&op, threads);
     }
     return atomic_load(&op.failure);
 }

@@ -18,7 +18,7 @@ typedef struct {
 
 /* y = keep ? x * scale : +0, where x's element i in C order is the mask's
  * element first + i. Joins arrays' axes where it can. Returns 0, what `fill` returned if it failed, or
- * DROP_NO_MEMORY. */
+ * DROP_NO_MEMORY, and then nothing has been written. */
 int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
                drop_arrays *arrays, drop_dtype dtype, double scale, int threads);
 

@@ -19,10 +19,11 @@ from ..checks import shown
 from ..mask_format import Rate
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides
-from .base import Backend
+from .base import NOTHING_WRITTEN, Backend
 from .form import Form
 
 __all__ = [
+    "NOTHING_WRITTEN",
     "Backend",
     "Form",
     "apply",
@@ -32,6 +33,7 @@ __all__ = [
     "evaluate",
     "evaluate_bits",
     "get_backend",
+    "reserved",
     "set_backend",
     "use_backend",
 ]
@@ -176,9 +178,20 @@ def draw(
     if drawn is not None:
         return drawn
     y = prepare(x, inplace, out)
-    stream, position = rng.reserve(rate.words(x.size))
-    apply(stream, position, rate, 0, x, y)
+    with reserved(rng, rate.words(x.size)) as (stream, position):
+        apply(stream, position, rate, 0, x, y)
     return y, stream, position
+
+
+@contextmanager
+def reserved(rng: AnyRNG, words: int) -> Iterator[tuple[Stream, int]]:
+    """Reserve words for a ``with`` block; give them back if it fails before anything is written."""
+    stream, position = rng.reserve(words)
+    try:
+        yield stream, position
+    except NOTHING_WRITTEN:
+        rng.give_back(stream, position, words)
+        raise
 
 
 def apply(stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,10 @@ from ..mask_format import Rate
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides, span
 from .form import Form, evaluate
+
+# What backends raise only before they write: the random numbers of an operation that fails so
+# are given back.
+NOTHING_WRITTEN: Final = (MemoryError, TypeError)
 
 
 class Backend(ABC):

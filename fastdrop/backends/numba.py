@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import numba
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 from numpy.typing import NDArray
 
 from ..arrays import Array, dtype_name
@@ -213,7 +215,7 @@ def last_level_cache() -> int:
 # --- Threads --------------------------------------------------------------------------------
 
 # Numba's layer "workqueue" aborts the process when a second thread enters a
-# parallel function. Whoever finds the lock taken runs serially and never waits.
+# parallel function. Whoever finds the lock taken runs serially.
 _parallel_lock = threading.Lock()
 _serial_only = False
 
@@ -228,6 +230,23 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+    # A child forked while another thread compiles could never compile: that thread holds
+    # Numba's lock and does not exist there. So a fork waits until it can hold it itself.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
+
+
+def _before_exit() -> None:
+    # From now on Python ends each thread that asks for its lock, as a plug-in's fill may do,
+    # and OpenMP aborts the process if that thread is one of its own: it gets no more work.
+    # Those that come late find the lock taken. Work that hangs does not keep the program.
+    _parallel_lock.acquire(timeout=10)
+
+
+atexit.register(_before_exit)
 
 
 def _layer() -> str | None:
@@ -246,16 +265,17 @@ def _choose(kernel: kernels.Kernel) -> Callable[..., int]:
         return kernel.serial
 
     def run(*arguments: Any) -> int:
-        if not _parallel_lock.acquire(blocking=False):
+        lock = _parallel_lock
+        if lock.locked():
             return kernel.serial(*arguments)
-        try:
+        # Not acquire and try: a KeyboardInterrupt between the two would leave it locked for
+        # good. Another thread may come first here, and then this one waits for it.
+        with lock:
             before = numba.get_num_threads()
-            numba.set_num_threads(threads)
             try:
+                numba.set_num_threads(threads)
                 return kernel.parallel(*arguments)
             finally:
                 numba.set_num_threads(before)
-        finally:
-            _parallel_lock.release()
 
     return run

@@ -24,6 +24,7 @@ from ..mask_format import (
     SECOND_PLANES,
     STRIP,
 )
+from ..rng.base import UNWRITTEN
 from .numba_generators import WIDE, Word, call_fill, fill_address, run_left, start_run
 from .numba_steps import (
     COMPARED_BYTES,
@@ -233,6 +234,19 @@ else:
 
 
 @inner()
+def _fill(fill: int, key: int, position: int, n: int, out: int) -> int:
+    """Call a `fill` that may return 0 without having written all words: mask_bits.h says how."""
+    last, unwritten = out + 8 * (n - 1), np.uint64(0x9D5C1A7BE3F04286)
+    for _ in range(2):
+        put_word(last, unwritten)
+        status = call_fill(fill, key, position, n, out)
+        if status != 0 or word_at(last) != unwritten:
+            return status  # type: ignore[no-any-return]
+        unwritten = ~unwritten
+    return UNWRITTEN
+
+
+@inner()
 def _block_bits(mask: Any, block: int, n: int, keep: int) -> int:
     """Write the 64 words of a block's bits; those of its elements from n on are unspecified."""
     fill, compare, key, draw, threshold = mask
@@ -244,9 +258,9 @@ def _block_bits(mask: Any, block: int, n: int, keep: int) -> int:
     random, compared = stack(_RANGE_BYTES), stack(COMPARED_BYTES)
     strips = (n + STRIP - 1) // STRIP
     drawn = planes_at + strips * planes * _STRIP_WORDS
-    status = call_fill(fill, key, draw + block * words, drawn, random)
+    status = _fill(fill, key, draw + block * words, drawn, random)
     if status:
-        return status  # type: ignore[no-any-return]
+        return status
     _call_compare(compare, threshold, random, strips, compared)
     rank = _0
     for w in range(strips * _STRIP_WORDS):

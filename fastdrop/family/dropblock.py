@@ -145,9 +145,9 @@ class DropBlock2d(RateLayer):
         corners = (1 if self.batchwise else samples, channels, height - size + 1, width - size + 1)
         gamma = self.gamma_scale * self.p * height * width / size**2 / math.prod(corners[2:])
         checked = rate(min(gamma, 1.0))
-        stream, draw = self.rng.reserve(checked.words(math.prod(corners)))
-        newest = Mask(stream, draw, checked, corners), x.shape
-        _apply(*newest, x, y)
+        with backends.reserved(self.rng, checked.words(math.prod(corners))) as (stream, draw):
+            newest = Mask(stream, draw, checked, corners), x.shape
+            _apply(*newest, x, y)
         self._newest, self._called = newest, True
         return y
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from ..checks import entry, is_same, shown
 from .base import RNG, Stream, stored_key
 from .capsule import get_include, make_capsule
-from .counter import STREAM_END
+from .counter import STREAM_END, exclusive
 from .numpy_adapter import NumpyRNG, sequential_stream
 from .pcg64 import PCG64
 from .philox import Philox
@@ -141,14 +140,13 @@ def available_rngs() -> list[str]:
 _registry |= {cls.name: cls for cls in (Philox4x32, Philox, PCG64)}
 
 _default: RNG | None = None
-_default_lock = threading.Lock()
 
 
 def default_rng() -> RNG:
     """Return the generator that ``rng=None`` stands for, seeded by the system at first."""
     global _default
     if _default is None:
-        with _default_lock:
+        with exclusive():
             _default = _default or Philox4x32()
     return _default
 

@@ -26,6 +26,11 @@ Words = NDArray[np.uint64]
 
 _LARGEST_POOL: Final = 1 << 12  # mixing a SeedSequence's pool takes the square of its size
 
+# What the kernels return if `fill` returned 0 and had not written its last word: it had
+# the first of these numbers in it, and in a second call the other.
+UNWRITTEN: Final = -(2**31) + 1
+_SENTINELS: Final = (0x9D5C1A7BE3F04286, 0x62A3E5841C0FBD79)
+
 
 class Stream:
     """A stream of 64-bit words: an algorithm and a key, and no position.
@@ -139,8 +144,14 @@ class RNG:
     def words(cls, key: Words, position: int, n: int) -> Words:
         """Return n words of the key's stream from `position`: uint64, shape (n,)."""
         out = np.empty(n, np.uint64)
-        status = FILL(cls.opened().address)(key.ctypes.data, position, n, out.ctypes.data)
-        check_status(status, cls.name)
+        fill = FILL(cls.opened().address)
+        for unwritten in _SENTINELS if n > 0 else ():
+            out[-1] = unwritten
+            check_status(fill(key.ctypes.data, position, n, out.ctypes.data), cls.name)
+            if out[-1] != unwritten:
+                return out
+        if n > 0:
+            check_status(UNWRITTEN, cls.name)
         return out
 
     # What it gets.
@@ -161,6 +172,12 @@ class RNG:
         """
         stream, counter = self.source
         return stream, counter.take(words)
+
+    def give_back(self, stream: Stream, draw: int, words: int) -> None:
+        """Undo a `reserve` of which no word was used, unless there has been another since."""
+        newest, counter = self.source
+        if newest is stream:
+            counter.give_back(draw, words)
 
     def random_raw(self, size: int | None = None) -> int | Words:
         """Return the next words of the stream, as NumPy's bit generators do.
@@ -293,6 +310,11 @@ def checked_size(size: Any) -> int:
 
 def check_status(status: int, name: str) -> None:
     """Raise RuntimeError if a compiled `fill` reported a failure."""
+    if status == UNWRITTEN:
+        raise RuntimeError(
+            f"the RNG {name!r} failed: its fill function returned 0 but did not write all words; "
+            "an exception in it was reported to sys.unraisablehook"
+        )
     if status != 0:
         raise RuntimeError(f"the RNG {name!r} failed: its fill function returned {status}")
 

@@ -54,6 +54,12 @@ class PythonCounter:
             self.position = position + words
         return position
 
+    def give_back(self, position: int, words: int) -> None:
+        """Undo a `take` of which no word was used, unless there has been another since."""
+        with _lock:
+            if self.position == position + words:
+                self.position = position
+
 
 # The compiled one needs no lock, which makes it several times faster.
 Counter: Any = PythonCounter if core is None else core.Counter

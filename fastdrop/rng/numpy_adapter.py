@@ -159,6 +159,8 @@ class NumpyRNG:
     """
 
     source: ClassVar[None] = None  # the bit generator gives its words out itself
+    # The newest reserve's stream, and the bit generator's state before it.
+    _newest: tuple[Stream, Any] | None = None
 
     def __init__(self, bit_generator: BitGenerator | np.random.Generator) -> None:
         if isinstance(bit_generator, np.random.Generator):
@@ -179,9 +181,24 @@ class NumpyRNG:
         """Take the next `words` words for one draw, and return where they are."""
         bit_generator = self.bit_generator
         with bit_generator.lock:
+            before = bit_generator.state
             stream, draw = _snapshot(bit_generator)
             _skip(bit_generator, words)
+            self._newest = stream, before
         return stream, draw
+
+    def give_back(self, stream: Stream, draw: int, words: int) -> None:
+        """Undo a `reserve` of which no word was used, unless the generator has moved since."""
+        bit_generator = self.bit_generator
+        with bit_generator.lock:
+            newest = self._newest
+            if newest is None or newest[0] is not stream:
+                return
+            left = copy.deepcopy(bit_generator)
+            left.state = newest[1]
+            _skip(left, words)
+            if _plain(left.state) == _plain(bit_generator.state):
+                bit_generator.state = newest[1]
 
     def random_raw(self, size: int | None = None) -> int | Words:
         """Return the next 64-bit words of the stream, one as an int for None."""
@@ -208,6 +225,9 @@ class NumpyRNG:
                 f"state must be that of a NumPy bit generator (rng='numpy'), but got {shown(state)}"
             )
         _restore(self.bit_generator, entry(state, "bit_generator", "NumpyRNG.state"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"bit_generator": self.bit_generator}
 
     def __repr__(self) -> str:
         return f"NumpyRNG({self.name})"
