@@ -27,7 +27,7 @@ SIZES = [1 << BITS, pytest.param(1 << 28, marks=pytest.mark.slow, id="long")]
 GENERATORS = [fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
 RATES = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.25, 0.3, 0.5, 0.7, 0.75, 0.9, 0.99]
 RATES += [1 - 1e-3, 1 - 1e-4, 1 - 1e-5, 1 - 1e-6]
-# One threshold of each number of bits from 1 to 14, and one near each multiple of a sixteenth.
+# One threshold of each number of bits from 2 to 14, and one near each multiple of a sixteenth.
 GRID = [3 / 2**j for j in range(2, 15)] + [(i + 0.3) / 16 for i in range(16)]
 
 each_generator = pytest.mark.parametrize("cls", GENERATORS, ids=lambda cls: cls.name)

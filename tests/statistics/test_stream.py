@@ -6,11 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
-import stream
 
 import fastdrop
 from fastdrop.mask import Mask
 from fastdrop.mask_format import rate
+
+pytest.importorskip("numba")
+
+import stream
 
 
 @pytest.mark.parametrize("p", [0.5, 0.1])
