@@ -22,8 +22,9 @@ HERE = Path(__file__).parent
 FILE = HERE / "p-values.tsv"
 GENERATORS = ["philox4x32", "philox", "pcg64"]
 
-# dieharder's tests that take a length, and the lengths that `dieharder -a` gives them.
-LENGTHS = {200: range(1, 13), 201: range(2, 6), 202: range(2, 6), 203: range(33), 208: range(2)}
+# dieharder's tests that take a length, and the lengths that `dieharder -a` gives them, but for
+# test 208's length 1, at which dieharder 3.31.1 crashes.
+LENGTHS = {200: range(1, 13), 201: range(2, 6), 202: range(2, 6), 203: range(33), 208: range(1)}
 # All but 14, of which dieharder says "Do Not Use".
 DIEHARDER = [*range(14), 15, 16, 17, 100, 101, 102, *range(200, 210)]
 
