@@ -245,7 +245,7 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
     const int uncached = is_uncached(op.size, dtype);
     op.streaming = uncached && arrays->x != arrays->y;
     op.prefetch = uncached ? PREFETCH : 0;
-    if (op.size < SERIAL_BELOW) threads = 1;
+    if (op.size < DROP_SERIAL_BELOW) threads = 1;
     if (op.axis == arrays->ndim - 1) {
         const ptrdiff_t item = drop_item_size(dtype);
         if (mask->fill == kernels->philox4x32 && arrays->ndim == 1 && first % DROP_BLOCK == 0 &&
@@ -276,7 +276,7 @@ int drop_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first
               uint8_t *out, int threads)
 {
     operation op = {.kernels = kernels, .mask = mask, .first = first, .size = n, .bits_out = out};
-    if (n < SERIAL_BELOW) threads = 1;
+    if (n < DROP_SERIAL_BELOW) threads = 1;
     uint64_t task_bits = BLOCKS_PER_TASK * DROP_BLOCK;
     drop_parallel(threads, (int64_t)((n + task_bits - 1) / task_bits), bits_task, &op);
     return atomic_load(&op.failure);
