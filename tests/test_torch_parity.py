@@ -116,7 +116,7 @@ def test_dense_layouts_come_out_alike(axes: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_statistics_agree(p: float) -> None:
-    """Keep rates within chance of each other: the alarm rate is 1e-9 (see test_statistics)."""
+    """Keep rates within chance of each other: the alarm rate is 1e-9 (see tests/statistics)."""
     n = 1 << 20
     ours = int(np.count_nonzero(fastdrop.dropout(np.ones(n, np.float32), p, rng=1)))
     torch.manual_seed(1)
