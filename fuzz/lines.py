@@ -13,7 +13,7 @@ from .build import ROOT, package
 
 TESTS = (
     *("dropout", "mask", "streams", "rng", "register_rng", "failures", "family_fused"),
-    *("settings", "threads_and_forks", "golden", "pickling"),
+    *("settings", "threads_and_forks", "golden", "pickling", "torch_behaviour"),
 )
 CONFIG = """\
 [run]
