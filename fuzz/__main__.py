@@ -143,11 +143,13 @@ def run_tests(finder: str) -> None:
     call([*pytest, "-k", selection, *files], environment)
 
 
-def call(command: Sequence[object], environment: dict[str, str] | None = None) -> None:
+def call(
+    command: Sequence[object], environment: dict[str, str] | None = None, cwd: Path = ROOT
+) -> None:
     """Run a command and say how long it took; exit if it fails."""
     words = [str(word) for word in command]
     start = time.monotonic()
-    result = subprocess.run(words, cwd=ROOT, env=os.environ | (environment or {}), check=False)
+    result = subprocess.run(words, cwd=cwd, env=os.environ | (environment or {}), check=False)
     if result.returncode != 0:
         sys.exit(f"failed with {result.returncode}: {' '.join(words)}")
     print(f"{Path(words[0]).name}: {time.monotonic() - start:.0f} s", flush=True)

@@ -13,7 +13,7 @@ from .build import ROOT, package
 
 TESTS = (
     *("dropout", "mask", "streams", "rng", "register_rng", "failures", "family_fused"),
-    *("settings", "threads_and_forks", "golden", "pickling"),
+    *("settings", "threads_and_forks", "golden", "pickling", "torch_behaviour"),
 )
 CONFIG = """\
 [run]
@@ -38,9 +38,11 @@ def main() -> None:
     files = [ROOT / "tests" / f"test_{name}.py" for name in TESTS]
     coverage = [sys.executable, "-m", "coverage"]
     pytest = ["pytest", "-q", "-p", "no:cacheprovider", "-k", "not numba", *files]
-    call([*coverage, "run", "-m", *pytest], environment)
-    call([*coverage, "combine", "-q", folder], environment)
-    call([*coverage, "report", "-m", "--fail-under=95", "--include=*_core.pyx"], environment)
+    call([*coverage, "run", "-m", *pytest], environment, folder)
+    call([*coverage, "combine", "-q", folder], environment, folder)
+    call(
+        [*coverage, "report", "-m", "--fail-under=95", "--include=*_core.pyx"], environment, folder
+    )
 
 
 if __name__ == "__main__":
