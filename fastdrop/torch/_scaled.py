@@ -6,7 +6,7 @@ What autograd keeps for the backward pass is the mask's key.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -15,7 +15,10 @@ from torch.autograd import forward_ad
 from ..mask_format import rate
 from ._graph import first_of_channels, scaled_in_graph
 from ._masks import Mask, evaluate, evaluated, factors, new_key, takes
-from ._small import SMALL
+
+# A Python node of the autograd graph takes more time than this many products
+# and more memory than this many numbers: so few are multiplied by the mask.
+SMALL: Final = 256
 
 
 def scaled(
@@ -47,7 +50,7 @@ def scaled(
         evaluate(x, mask, out)
         return out
     elif x.numel() > SMALL and not (inplace and dual):
-        return _apply_masked(x, mask, inplace)
+        return apply_masked(x, mask, inplace)
     else:
         factor = factors(x, mask)
     return x.mul_(factor) if inplace else x * factor
@@ -80,9 +83,7 @@ class _Masked(torch.autograd.Function):
 
 
 # Function.apply first looks for functorch transforms, which never get here.
-_apply_masked: Callable[[Tensor, Mask, bool], Tensor] = super(
-    torch.autograd.Function, _Masked
-).apply
+apply_masked: Callable[[Tensor, Mask, bool], Tensor] = super(torch.autograd.Function, _Masked).apply
 
 
 def _masked(x: Tensor, mask: Mask) -> Tensor:
@@ -90,7 +91,7 @@ def _masked(x: Tensor, mask: Mask) -> Tensor:
     if torch._C._are_functorch_transforms_active() or not (torch._C._has_storage(x) and takes(x)):
         return x * factors(torch.ones(x.shape, dtype=x.dtype), mask)
     if (torch.is_grad_enabled() and x.requires_grad) or forward_ad._current_level >= 0:
-        return _apply_masked(x, mask, False)
+        return apply_masked(x, mask, False)
     return evaluated(x, mask)
 
 
