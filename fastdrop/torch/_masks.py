@@ -43,6 +43,7 @@ class _Key(threading.local):
         with torch.inference_mode(False):
             self.tensor = torch.from_numpy(np.zeros(2, np.int64))
         self.words = self.tensor.numpy().view(np.uint64).data
+        self.draw = self.tensor.random_
 
 
 _key = _Key()
@@ -51,7 +52,7 @@ _key = _Key()
 def new_key(generator: torch.Generator | None) -> tuple[int, int]:
     """Draw a key of 126 random bits from a torch generator; None for the default one."""
     key = _key
-    key.tensor.random_(generator=generator) if generator else key.tensor.random_()
+    key.draw(generator=generator) if generator else key.draw()
     words = key.words
     return words[0], words[1]
 

@@ -8,7 +8,7 @@ operations in between have emptied the caches.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ _ONES: Final = {dtype: torch.ones(SMALL, dtype=dtype, device="cpu") for dtype in
 _ONES_AT: Final = {dtype: ones.data_ptr() for dtype, ones in _ONES.items()}
 _strided: Final = torch.strided
 _modes: Final = torch._C._len_torch_dispatch_stack
+_empty_like: Final = torch.empty_like
+_is_grad_enabled: Final = torch.is_grad_enabled
+_apply_by: Final[Any] = core and core.apply_by
 
 Kernel = Callable[[Tensor, float, bool], Tensor]
 
@@ -47,14 +50,14 @@ def with_usual(kernel: Kernel) -> Kernel:
             and not (x.is_neg() or x.is_conj() or _modes())
         ):
             return kernel(x, p, train)
-        recorded = (x.requires_grad and torch.is_grad_enabled()) or forward_ad._current_level >= 0
+        recorded = (x.requires_grad and _is_grad_enabled()) or forward_ad._current_level >= 0
         key0, key1 = new_key(None)
         mask = rate(p)
         if n > SMALL and recorded:
             return apply_masked(x, (key0, key1, mask, mask.scale), False)
-        y = torch.empty_like(x)
+        y = _empty_like(x)
         source = _ONES_AT[dtype] if recorded else x.data_ptr()
-        status = core.apply_by(
+        status = _apply_by(
             _team.team,
             FILL,
             key0,
