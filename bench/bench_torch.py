@@ -184,6 +184,15 @@ def interleaved(
     return {name: median(t[2:]) for name, t in times.items()}
 
 
+def settle_heap() -> None:
+    """Free a large array once, so that glibc keeps smaller ones' memory instead of giving it back.
+
+    Until a process has done so, each new array of megabytes costs a page fault for each
+    4 KB, with any dropout, which takes longer than fastdrop's kernels.
+    """
+    torch.ones(30 << 18)
+
+
 def steps(seconds: float, n_threads: int) -> None:
     print(f"One training step, ms, median (relative to dropout off), {n_threads} threads\n")
     print("| model | p | dropout off | off, again | torch's | fastdrop's |")
@@ -204,13 +213,14 @@ def steps(seconds: float, n_threads: int) -> None:
         print("\nThe BERT row needs `pip install transformers`.")
 
 
-def operations(seconds: float, n_threads: int) -> None:
+def operations(seconds: float, n_threads: int, sizes: list[int]) -> None:
+    settle_heap()
     print(f"F.dropout on float32, microseconds, median, {n_threads} threads\n")
     print("| operation | p | n | torch's | fastdrop's | ratio |\n|---|---|---|---|---|---|")
     for operation, make in OPERATIONS.items():
         for p in (0.1, 0.5):
-            for n in SIZES:
-                run, repeats = make(n, p), max(1, 20_000 // n)
+            for n in sizes:
+                run, repeats = make(n, p), min(1000, max(1, 5_000_000 // n))
                 runs = {side: (side, run) for side in SIDES}
                 with threads(n_threads):
                     t = interleaved(runs, seconds, repeats, warm=1)
@@ -248,6 +258,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="elements")
     parser.add_argument("--side", choices=list(SIDES), default="fastdrop", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.what == "peak":
@@ -256,8 +267,10 @@ def main() -> None:
     print(f"torch {torch.__version__}, {platform.machine()}, fastdrop {fastdrop.__version__}\n")
     if args.what == "memory":
         memory()
+    elif args.what == "operations":
+        operations(args.seconds, args.threads, args.sizes)
     else:
-        {"steps": steps, "operations": operations}[args.what](args.seconds, args.threads)
+        steps(args.seconds, args.threads)
 
 
 if __name__ == "__main__":
