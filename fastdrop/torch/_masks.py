@@ -71,12 +71,7 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
     key0, key1, rate, scale = mask
     address = x.data_ptr()  # 0 if x stands for zeros without having memory
     contiguous = x.is_contiguous() and out.is_contiguous()
-    if (
-        not (address and compiled())
-        or x.is_neg()
-        or x.is_conj()
-        or (out is x and not contiguous and may_overlap(x))
-    ):
+    if not (address and compiled()) or x.is_neg() or x.is_conj() or (out is x and may_overlap(x)):
         _evaluate_by_torch(x, mask, out)
         return
     status = core.apply_by(
@@ -100,6 +95,8 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
 
 def may_overlap(x: Tensor) -> bool:
     """Whether two elements may share memory, so that torch has to refuse to write to it."""
+    if x.is_contiguous():
+        return False
     reach = 0
     for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
         if length > 1 and stride <= reach:

@@ -21,14 +21,17 @@ _storage_use_count: Any = getattr(torch._C, "_storage_Use_Count", None)
 def _references(box: list[Tensor]) -> tuple[int, ...]:
     """Count references to a list's only tensor, to its memory, and to what it is a view of.
 
-    Python objects and C++ objects have counts of their own. No local name may
-    refer to what is counted: whether that counts depends on Python's version.
+    Python objects and C++ objects have counts of their own. Counts include
+    this function's, so they mean something only beside its others. Whether torch's
+    allocator gave the memory comes last.
     """
+    storage = box[0].untyped_storage()
     counts = (
         getrefcount(box[0]),
         _use_count(box[0]),
-        getrefcount(box[0].untyped_storage()),
-        _storage_use_count(box[0].untyped_storage()._cdata),
+        getrefcount(storage),
+        _storage_use_count(storage._cdata),
+        storage.resizable(),
     )
     if box[0]._base is None:
         return counts
@@ -51,4 +54,4 @@ def is_free(box: list[Tensor]) -> bool:
 
     Memory that comes from elsewhere, like a NumPy array's, is never free.
     """
-    return bool(_FREE) and _references(box) in _FREE and box[0].untyped_storage().resizable()
+    return bool(_FREE) and _references(box) in _FREE
