@@ -27,12 +27,14 @@ def dtype_name(dtype: np.dtype[Any]) -> str | None:
     return name
 
 
-def _is_plain(x: Any) -> bool:
-    return type(x) is np.ndarray and x.dtype.num in _NATIVE_NUMS and x.dtype.isnative
+def _is_plain(x: Any, p: Any = 0.0) -> bool:
+    plain = type(x) is np.ndarray and x.dtype.num in _NATIVE_NUMS and x.dtype.isnative
+    return plain and type(p) is float and 0.0 <= p <= 1.0
 
 
-# Whether an array needs no further check: NumPy's own class, a supported dtype, native.
-is_plain: Callable[[Any], bool] = _is_plain if core is None else core.is_plain
+# Whether an array needs no further check: NumPy's own class, a supported dtype, native;
+# and, in the same call for the sake of dropout in eval mode, a drop probability neither.
+is_plain: Callable[..., bool] = _is_plain if core is None else core.is_plain
 
 
 def prepare(x: Any, inplace: bool = False, out: Any = None) -> Array:

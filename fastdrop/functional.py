@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from . import backends
 from .arrays import Array, check_array, identity, is_plain, prepare
 from .mask import Mask
-from .mask_format import Rate, rate
-from .rng import as_rng
+from .mask_format import Rate, known_rate, rate
+from .rng import as_rng, default_rng
 from .samples import SampleMask, sample_mask
 from .sharing import mask_strides, noise_shape_of
 
@@ -126,25 +126,28 @@ def dropout(
     >>> y.shape, sorted(set(y.ravel().tolist()))
     ((2, 4), [0.0, 2.0])
     """
-    checked = rate(p)
-    if sample_ids is not None:
-        if noise_shape is not None or broadcast_dims:
-            raise ValueError("sample_ids cannot be combined with noise_shape or broadcast_dims")
-        return _by_sample(x, checked, training, inplace, sample_ids, rng, out, return_mask)
-    if noise_shape is not None or broadcast_dims:
-        return _shared(
-            x, checked, training, inplace, noise_shape, broadcast_dims, rng, out, return_mask
-        )
-    if not training or checked.p == 0.0:
-        if rng is None and out is None and not return_mask:
-            return x if is_plain(x) else identity(x)
+    if noise_shape is None and sample_ids is None and not broadcast_dims:
+        # The short ways come first: for small arrays each check is felt.
+        if not training and rng is None and out is None and not return_mask and is_plain(x, p):
+            return x
+        checked = known_rate(p) if type(p) is float else None
+        if checked is None:
+            checked = rate(p)
+        if training and checked.p != 0.0:
+            source = default_rng() if rng is None else as_rng(rng)
+            y, stream, draw = backends.draw(source, checked, x, inplace, out)
+            return (y, Mask(stream, draw, checked, x.shape)) if return_mask else y
         source = as_rng(rng)  # a bad one is refused before out is written
         y = identity(x, inplace, out)
         return (y, Mask(*source.reserve(0), rate(0.0), x.shape)) if return_mask else y
-    y = prepare(x, inplace, out)
-    stream, draw = as_rng(rng).reserve(checked.words(x.size))
-    backends.apply(stream, draw, checked, 0, x, y)
-    return (y, Mask(stream, draw, checked, x.shape)) if return_mask else y
+    checked = rate(p)
+    if sample_ids is None:
+        return _shared(
+            x, checked, training, inplace, noise_shape, broadcast_dims, rng, out, return_mask
+        )
+    if noise_shape is not None or broadcast_dims:
+        raise ValueError("sample_ids cannot be combined with noise_shape or broadcast_dims")
+    return _by_sample(x, checked, training, inplace, sample_ids, rng, out, return_mask)
 
 
 def _shared(

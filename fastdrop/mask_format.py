@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import numbers
 from copy import copy
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +22,7 @@ COLUMNS: Final = 512  # elements for which a block has such bits: twice what it 
 REFINE_WORDS: Final = 16  # words for those still undecided, 32 bits each
 PRECISION: Final = 40  # bits of the threshold
 ONE: Final = 1 << PRECISION
+RATES_KEPT: Final = 1024
 
 
 class Rate:
@@ -87,7 +87,7 @@ def rate(p: Any) -> Rate:
     """
     if type(p) is not float:
         p = _as_float(p)
-    return _rate(p + 0.0)  # -0.0 is 0.0
+    return known_rate(p) or _new_rate(p)
 
 
 def _as_float(p: Any) -> float:
@@ -107,11 +107,17 @@ def _as_float(p: Any) -> float:
     )
 
 
-@lru_cache(maxsize=1024)
-def _rate(p: float) -> Rate:
+# Those of recent calls: making one costs more than dropping out of a small array.
+_rates: dict[float, Rate] = {}
+known_rate = _rates.get
+
+
+def _new_rate(p: float) -> Rate:
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    return Rate(p)
+    if len(_rates) >= RATES_KEPT:
+        _rates.clear()
+    return _rates.setdefault(p, Rate(p + 0.0))  # -0.0 is 0.0
 
 
 def _trailing_zeros(n: int) -> int:

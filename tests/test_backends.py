@@ -266,6 +266,16 @@ def test_four_axes_in_every_order(backend: str) -> None:
     assert fastdrop.dropout(channels_last, rng=1).strides == channels_last.strides
 
 
+@pytest.mark.parametrize("shape", [(4161, 131), (65, 8263), (130, 4120), (3, 1100, 170)])
+def test_transposed_arrays_of_several_bands(
+    backend: str, threads: int, shape: tuple[int, ...]
+) -> None:
+    """Their bits are made for some rows and columns at a time."""
+    x = any_bits(shape, np.float16)
+    check(np.asfortranarray(x), 0.3)
+    check(x.transpose(), 0.5)
+
+
 def test_more_axes_than_loops(backend: str) -> None:
     x = any_bits((2,) * 12 + (3,), np.float32)
     for view in (x, x.T, x[..., ::-1], x.transpose([*range(1, 13), 0]), x[:, ::-1, :, 1:]):

@@ -28,6 +28,9 @@ cdef extern from "kernels.h":
         uint64_t draw
         uint64_t threshold
 
+    enum:
+        DROP_BLOCK
+
     ctypedef enum drop_form:
         DROP_SCALE
 
@@ -100,6 +103,9 @@ cdef extern from "evaluate.h":
 
 
 cdef extern from "operation.h":
+    enum:
+        DROP_SERIAL_BELOW
+
     int drop_item_size(drop_dtype) nogil
 
 
@@ -210,13 +216,20 @@ cdef inline bint is_apart(cnp.ndarray x, cnp.ndarray y) noexcept:
     return True
 
 
-def is_plain(x):
-    """Return whether `x` is an array of NumPy's own class, a supported dtype, native."""
-    return is_plain_array(x)
+def is_plain(x, p=0.0):
+    """Return whether `x` is an array of NumPy's own class, a supported dtype, native.
+
+    And `p` a float between 0 and 1: two arguments that need no further look.
+    """
+    return type(p) is float and 0.0 <= <double>p <= 1.0 and is_plain_array(x)
 
 
 def prepare(x, bint inplace, out):
     """Return the array to write to in the common cases, None where arrays.py has to look."""
+    return prepared(x, inplace, out)
+
+
+cdef prepared(x, bint inplace, out):
     cdef cnp.ndarray a
     if not is_plain_array(x):
         return None
@@ -234,6 +247,37 @@ def prepare(x, bint inplace, out):
     return None
 
 
+@cython.auto_pickle(False)  # Clang refuses the code that would be made of an atomic's value
+cdef class Counter:
+    """Words of a stream that have been given out (see rng/counter.py)."""
+
+    cdef atomic_ullong taken
+    cdef readonly uint64_t limit
+
+    def __init__(self, uint64_t taken, uint64_t limit):
+        atomic_store(&self.taken, taken)
+        self.limit = limit
+
+    @property
+    def position(self):
+        return atomic_load(&self.taken)
+
+    def take(self, uint64_t words):
+        """Return the position of the next `words` words, which no other call gets."""
+        return self.take_words(words)
+
+    cdef unsigned long long take_words(self, uint64_t words) except? 0:
+        cdef unsigned long long now = atomic_load(&self.taken)
+        while True:
+            if words > self.limit - now:
+                raise RuntimeError(
+                    f"the stream has {self.limit - now} words left, but {words} are needed: "
+                    "seed it anew"
+                )
+            if atomic_compare_exchange_weak(&self.taken, &now, now + words):
+                return now
+
+
 cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold) except *:
     cdef drop_mask mask
     if fill == 0:
@@ -247,10 +291,10 @@ cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, ui
     return mask
 
 
-def apply(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, double scale,
-          uint64_t first, cnp.ndarray x, cnp.ndarray y, int threads):
-    """Write y = keep ? x * scale : 0; return the status (see walk.h)."""
-    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
+cdef int run_apply(const drop_mask *mask, uint64_t first, cnp.ndarray x, cnp.ndarray y,
+                   double scale, int threads):
+    # Giving the GIL up and taking it back costs as much as a small array does.
+    cdef bint is_short = cnp.PyArray_SIZE(x) <= DROP_BLOCK
     cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
     cdef drop_arrays arrays
     cdef int i, status
@@ -261,9 +305,44 @@ def apply(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, doub
         arrays.shape[i] = cnp.PyArray_DIM(x, i)
         arrays.x_stride[i] = cnp.PyArray_STRIDE(x, i)
         arrays.y_stride[i] = cnp.PyArray_STRIDE(y, i)
+    if is_short:
+        return drop_apply(kernels, mask, first, &arrays, dtype, scale, threads)
     with nogil:
-        status = drop_apply(kernels, &mask, first, &arrays, dtype, scale, threads)
+        status = drop_apply(kernels, mask, first, &arrays, dtype, scale, threads)
     return status
+
+
+def apply(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, double scale,
+          uint64_t first, cnp.ndarray x, cnp.ndarray y, int threads):
+    """Write y = keep ? x * scale : 0; return the status (see walk.h)."""
+    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
+    return run_apply(&mask, first, x, y, scale, threads)
+
+
+class KernelError(Exception):
+    """A kernel's status that is not 0 (see walk.h)."""
+
+
+def draw(stream, Counter counter, uintptr_t fill, uintptr_t key, uint64_t block_words, uint64_t threshold,
+         double scale, x, bint inplace, out, get_num_threads):
+    """Prepare the output, take a range of the stream and apply its mask, all in one call.
+
+    Return the output, the stream and the range's position; None, with nothing
+    taken, where arrays.py has to look at the arrays.
+    """
+    cdef drop_mask mask = make_mask(fill, key, 0, threshold)
+    cdef int status, threads
+    y = prepared(x, inplace, out)
+    if y is None:
+        return None
+    mask.draw = counter.take_words(
+        (<uint64_t>cnp.PyArray_SIZE(x) + DROP_BLOCK - 1) // DROP_BLOCK * block_words
+    )
+    threads = get_num_threads() if cnp.PyArray_SIZE(x) >= DROP_SERIAL_BELOW else 1
+    status = run_apply(&mask, 0, <cnp.ndarray>x, <cnp.ndarray>y, scale, threads)
+    if status:
+        raise KernelError(status)
+    return y, stream, mask.draw
 
 
 cdef class Team:
@@ -366,31 +445,3 @@ def evaluate_bits(cnp.ndarray keep, tuple strides, int form, double scale, doubl
 
 
 NO_MEMORY = DROP_NO_MEMORY
-
-
-@cython.auto_pickle(False)  # Clang refuses the code that would be made of an atomic's value
-cdef class Counter:
-    """Words of a stream that have been given out (see rng/counter.py)."""
-
-    cdef atomic_ullong taken
-    cdef readonly uint64_t limit
-
-    def __init__(self, uint64_t taken, uint64_t limit):
-        atomic_store(&self.taken, taken)
-        self.limit = limit
-
-    @property
-    def position(self):
-        return atomic_load(&self.taken)
-
-    def take(self, uint64_t words):
-        """Return the position of the next `words` words, which no other call gets."""
-        cdef unsigned long long now = atomic_load(&self.taken)
-        while True:
-            if words > self.limit - now:
-                raise RuntimeError(
-                    f"the stream has {self.limit - now} words left, but {words} are needed: "
-                    "seed it anew"
-                )
-            if atomic_compare_exchange_weak(&self.taken, &now, now + words):
-                return now

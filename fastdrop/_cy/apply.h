@@ -138,6 +138,14 @@ DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t
             else DROP_STORE(y + i * DROP_VEC, v);                                                  \
         }                                                                                          \
     }                                                                                              \
+    /* n elements at any distance, side by side. */                                                \
+    DROP_INLINE void gather_##name(const char *x, ptrdiff_t xs, size_t n, char *out)               \
+    {                                                                                              \
+        if (xs == SIZE) copy_bytes(out, x, n * SIZE);                                              \
+        else if (xs == 2 * SIZE)                                                                   \
+            for (size_t i = 0; i < n; i++) memcpy(out + i * SIZE, x + i * 2 * SIZE, SIZE);         \
+        else for (size_t i = 0; i < n; i++) memcpy(out + i * SIZE, x + (ptrdiff_t)i * xs, SIZE);   \
+    }                                                                                              \
     /* Up to DROP_PART elements at any distance, through contiguous buffers. Long                  \
      * ones: a vector load right behind the scalar stores it covers would stall. */                \
     static void part_##name(const char *x, ptrdiff_t xs, char *y, ptrdiff_t ys, size_t n,          \
@@ -146,8 +154,7 @@ DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t
         char in[DROP_PART * SIZE], out[DROP_PART * SIZE];                                          \
         const size_t words = (n + 63) / 64;                                                        \
         if (n % 64) memset(in + (words - 1) * 64 * SIZE, 0, 64 * SIZE);                            \
-        if (xs == SIZE) copy_bytes(in, x, n * SIZE);                                               \
-        else for (size_t i = 0; i < n; i++) memcpy(in + i * SIZE, x + (ptrdiff_t)i * xs, SIZE);    \
+        gather_##name(x, xs, n, in);                                                               \
         for (size_t w = 0; w < words; w++)                                                         \
             word_##name(in + w * 64 * SIZE, out + w * 64 * SIZE, keep[w], scale, 0);               \
         if (ys == SIZE) copy_bytes(y, out, n * SIZE);                                              \
@@ -184,7 +191,13 @@ DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t
         }                                                                                          \
         for (size_t take; n > 0; n -= take, keep += DROP_PART / 64) {                              \
             take = n < DROP_PART ? n : DROP_PART;                                                  \
-            part_##name(x, xs, y, ys, take, keep, scale);                                          \
+            if (ys == SIZE) {                                                                      \
+                char in[DROP_PART * SIZE];                                                         \
+                gather_##name(x, xs, take, in);                                                    \
+                run_##name(in, y, take, keep, scale, streaming);                                   \
+            } else {                                                                               \
+                part_##name(x, xs, y, ys, take, keep, scale);                                      \
+            }                                                                                      \
             x += (ptrdiff_t)take * xs, y += (ptrdiff_t)take * ys;                                  \
         }                                                                                          \
     }

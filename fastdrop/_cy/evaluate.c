@@ -155,7 +155,7 @@ int drop_evaluate(const drop_kernels *kernels, drop_operation *op, int threads)
     w.streaming = uncached;
     for (int k = 0; k < op->grid.arrays - 1; k++) w.streaming &= op->at[k] != op->y;
     w.prefetch = uncached && !op->bits ? PREFETCH : 0;
-    if (w.size < SERIAL_BELOW) threads = 1;
+    if (w.size < DROP_SERIAL_BELOW) threads = 1;
     drop_parallel(threads, (int64_t)((w.size + TASK - 1) / TASK), task, &w);
     return atomic_load(&w.failure);
 }

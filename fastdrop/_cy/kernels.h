@@ -11,7 +11,12 @@
 #error "packed masks are written as little-endian words"
 #endif
 
-enum { DROP_BLOCK = 4096, DROP_BLOCK_WORDS = DROP_BLOCK / 64 }; /* elements whose mask is made at once */
+enum {
+    DROP_BLOCK = 4096, /* elements whose mask is made at once */
+    DROP_BLOCK_WORDS = DROP_BLOCK / 64,
+    DROP_STRIP = 512, /* elements whose planes lie side by side */
+    DROP_STRIP_WORDS = DROP_STRIP / 64,
+};
 
 typedef enum { DROP_F16, DROP_BF16, DROP_F32, DROP_F64, DROP_C64, DROP_C128, DROP_DTYPES } drop_dtype;
 

@@ -7,8 +7,6 @@
 #include "vec.h"
 
 enum {
-    DROP_STRIP_WORDS = 8, /* a plane of a strip: 512 elements */
-    DROP_STRIP = 64 * DROP_STRIP_WORDS,
     DROP_PLANES = 4,        /* bits that every element gets */
     DROP_SECOND_PLANES = 8, /* bits that those get which the first leave undecided */
     DROP_REFINE_WORDS = 16  /* 32-bit numbers for those still undecided, two a word */

@@ -13,7 +13,7 @@
 enum {
     BLOCKS_PER_TASK = 8, /* at least */
     TASKS_PER_THREAD = 8, /* so that a slow thread costs an eighth of its share */
-    SERIAL_BELOW = 1 << 19, /* elements: waking a thread takes 40 us, and one is done before */
+    DROP_SERIAL_BELOW = 1 << 19, /* elements: waking a thread takes 40 us, and one is done before */
     /* Memory would idle while a block's bits are made, so this many bytes of x are
      * asked for before. More measured slower: the requests then hold up the work. */
     PREFETCH = 2048,

@@ -9,9 +9,10 @@
 #include "pool.h"
 
 enum {
-    BAND_BITS = 1 << 21, /* mask bits made at once for a transposed band: 256 KB, in L2 */
-    BAND_ROWS = 512,
-    BAND_COLUMNS = 1 << 15,
+    /* A transposed band, whose mask bits (4 MB at most) are made at once. Its rows are long,
+     * for each starts on pages of its own: with 512 elements it took twice as long. */
+    BAND_ROWS = 4096,
+    BAND_COLUMNS = 2 * DROP_BLOCK,
 };
 
 typedef struct {
@@ -219,17 +220,20 @@ static void band_task(void *context, int64_t task)
     free(bits);
 }
 
-static int64_t plan_bands(operation *op)
+static int64_t plan_bands(operation *op, int threads)
 {
     uint64_t length = (uint64_t)op->a->shape[op->axis], matrices = 1;
     op->columns = 1;
     for (int i = 0; i < op->axis; i++) matrices *= (uint64_t)op->a->shape[i];
     for (int i = op->axis + 1; i < op->a->ndim; i++) op->columns *= (uint64_t)op->a->shape[i];
-    op->chunk_columns = min_u64(op->columns, BAND_COLUMNS);
-    op->chunks = (op->columns + op->chunk_columns - 1) / op->chunk_columns;
-    uint64_t rows = BAND_BITS / op->chunk_columns / 64 * 64;
-    op->band_rows = min_u64(rows, BAND_ROWS);
+    op->band_rows = min_u64(length, BAND_ROWS);
     op->bands = (length + op->band_rows - 1) / op->band_rows;
+    op->chunk_columns = min_u64(op->columns, BAND_COLUMNS);
+    if (matrices * op->bands < (uint64_t)threads) { /* a share for each, in whole strips */
+        uint64_t share = op->columns / (uint64_t)threads / DROP_STRIP * DROP_STRIP;
+        if (share > 0) op->chunk_columns = min_u64(op->chunk_columns, share);
+    }
+    op->chunks = (op->columns + op->chunk_columns - 1) / op->chunk_columns;
     return (int64_t)(matrices * op->bands * op->chunks);
 }
 
@@ -245,7 +249,7 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
     const int uncached = is_uncached(op.size, dtype);
     op.streaming = uncached && arrays->x != arrays->y;
     op.prefetch = uncached ? PREFETCH : 0;
-    if (op.size < SERIAL_BELOW) threads = 1;
+    if (op.size < DROP_SERIAL_BELOW) threads = 1;
     if (op.axis == arrays->ndim - 1) {
         const ptrdiff_t item = drop_item_size(dtype);
         if (mask->fill == kernels->philox4x32 && arrays->ndim == 1 && first % DROP_BLOCK == 0 &&
@@ -255,7 +259,7 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
         op.task_blocks = blocks_per_task(blocks, threads);
         drop_parallel(threads, (int64_t)((blocks + op.task_blocks - 1) / op.task_blocks), row_task, &op);
     } else {
-        int64_t tasks = plan_bands(&op);
+        int64_t tasks = plan_bands(&op, threads);
         drop_parallel(threads, tasks, band_task, &op);
     }
     return atomic_load(&op.failure);
@@ -276,7 +280,7 @@ int drop_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first
               uint8_t *out, int threads)
 {
     operation op = {.kernels = kernels, .mask = mask, .first = first, .size = n, .bits_out = out};
-    if (n < SERIAL_BELOW) threads = 1;
+    if (n < DROP_SERIAL_BELOW) threads = 1;
     uint64_t task_bits = BLOCKS_PER_TASK * DROP_BLOCK;
     drop_parallel(threads, (int64_t)((n + task_bits - 1) / task_bits), bits_task, &op);
     return atomic_load(&op.failure);

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _cy
-from ..arrays import Array
+from ..arrays import Array, prepare
 from ..mask_format import Rate
-from ..rng import Stream
+from ..rng import AnyRNG, Stream
 from ..sharing import Strides
 from .base import Backend
 from .form import Form
@@ -27,6 +27,7 @@ __all__ = [
     "apply",
     "available_backends",
     "current",
+    "draw",
     "evaluate",
     "evaluate_bits",
     "get_backend",
@@ -149,6 +150,28 @@ def use_backend(name: str) -> Iterator[None]:
         yield
     finally:
         _override.reset(token)
+
+
+def draw(
+    rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
+) -> tuple[Array, Stream, int]:
+    """Drop elements of `x` under a new mask, all arguments but `rate` and `rng` unchecked.
+
+    Returns
+    -------
+    y : ndarray
+        As `prepare` chooses it.
+    stream, position
+        Where the mask's words are.
+    """
+    backend = _override.get() or _default or _first()
+    drawn = backend.draw(rng, rate, x, inplace, out)
+    if drawn is not None:
+        return drawn
+    y = prepare(x, inplace, out)
+    stream, position = rng.reserve(rate.words(x.size))
+    apply(stream, position, rate, 0, x, y)
+    return y, stream, position
 
 
 def apply(stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array) -> None:

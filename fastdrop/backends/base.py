@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..mask_format import Rate
-from ..rng import Stream
+from ..rng import AnyRNG, Stream
 from ..sharing import Strides, span
 from .form import Form, evaluate
 
@@ -33,6 +33,16 @@ class Backend(ABC):
 
         Element i is bit i % 8 of byte i // 8; bits past the last are 0.
         """
+
+    def draw(
+        self, rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
+    ) -> tuple[Array, Stream, int] | None:
+        """Do all of `fastdrop.backends.draw` at once, where that is faster.
+
+        None means that this backend, or these arguments, need it done step by
+        step; nothing was written or taken from the generator then.
+        """
+        return None
 
     @abstractmethod
     def apply(

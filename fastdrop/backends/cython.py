@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._cy import core as _core
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
-from ..rng import Stream
+from ..rng import AnyRNG, Stream
 from ..rng.base import check_status
 from ..sharing import Strides, c_strides
 from ..threads import get_num_threads
@@ -57,6 +57,31 @@ class CythonBackend(Backend):
             out[...] = np.packbits(kept, bitorder="little")
         if status:
             _raise(status, stream)
+
+    def draw(
+        self, rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
+    ) -> tuple[Array, Stream, int] | None:
+        source = rng.source
+        if source is None:
+            return None
+        stream, counter = source
+        try:
+            drawn: tuple[Array, Stream, int] | None = _core.draw(
+                stream,
+                counter,
+                stream.fill_address,
+                stream.key_address,
+                rate.block_words,
+                rate.threshold,
+                rate.scale,
+                x,
+                inplace,
+                out,
+                get_num_threads,
+            )
+        except _core.KernelError as error:
+            _raise(error.args[0], stream)
+        return drawn
 
     def apply(
         self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array

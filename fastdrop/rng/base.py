@@ -103,6 +103,7 @@ class RNG:
 
     name: ClassVar[str]
     capsule: ClassVar[object] = None
+    source: tuple[Stream, Any]  # and the counter that gives out its words
 
     def __init__(self, seed: Seed = None) -> None:
         self._seed_seq = as_seed_sequence(seed)
@@ -115,7 +116,7 @@ class RNG:
                 f"but seed_key returned one of shape {key.shape}"
             )
         # One assignment, so that no thread sees a stream with another's position.
-        self._source = Stream(type(self), key), Counter(position, STREAM_END)
+        self.source = Stream(type(self), key), Counter(position, STREAM_END)
 
     # What a subclass provides.
 
@@ -159,7 +160,7 @@ class RNG:
         RuntimeError
             If the stream of 2**64 - 1 words has fewer left.
         """
-        stream, counter = self._source
+        stream, counter = self.source
         return stream, counter.take(words)
 
     def random_raw(self, size: int | None = None) -> int | Words:
@@ -190,12 +191,12 @@ class RNG:
     @property
     def position(self) -> int:
         """Words used so far."""
-        return int(self._source[1].position)
+        return int(self.source[1].position)
 
     @property
     def key(self) -> Words:
         """The key, uint64, read-only."""
-        return self._source[0].key
+        return self.source[0].key
 
     @property
     def seed_seq(self) -> SeedSequence:
@@ -225,7 +226,7 @@ class RNG:
 
         Assigning it back, here or in another process, resumes exactly.
         """
-        seed, (stream, counter) = self._seed_seq, self._source
+        seed, (stream, counter) = self._seed_seq, self.source
         return {
             "rng": self.name,
             "key": [int(word) for word in stream.key],

@@ -132,6 +132,8 @@ class NumpyRNG:
         else draws from it sees that it has advanced by the words used.
     """
 
+    source: ClassVar[None] = None  # the bit generator gives its words out itself
+
     def __init__(self, bit_generator: BitGenerator | np.random.Generator) -> None:
         if isinstance(bit_generator, np.random.Generator):
             bit_generator = bit_generator.bit_generator
