@@ -308,6 +308,16 @@ def test_inplace_on_a_strided_view_leaves_the_rest(functional):
     assert torch.equal(x[1::2], torch.ones(1000))
 
 
+@pytest.mark.parametrize("layout", ["channels_last", "transposed", "strided", "offset"])
+def test_inplace_has_the_mask_of_any_layout(functional, layout):
+    x = LAYOUTS[layout](torch.randn(4, 5, 6, 7))
+    torch.manual_seed(1)
+    expected = functional.dropout(x, 0.3)
+    torch.manual_seed(1)
+    assert functional.dropout(x, 0.3, inplace=True) is x
+    assert torch.equal(x, expected)
+
+
 def test_inplace_on_overlapping_memory_is_refused(functional):
     with pytest.raises(RuntimeError, match="single memory location"):
         functional.dropout(torch.ones(1).expand(1000), inplace=True)

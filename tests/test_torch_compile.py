@@ -79,6 +79,14 @@ def test_module_family(backend):
     assert torch.equal(compiled(x), compiled(x))
 
 
+def test_compiled_autograd_meets_the_forwards_mask():
+    x = torch.randn(1000, requires_grad=True)
+    y = F.dropout(x * 1, 0.3)
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        y.sum().backward()
+    torch.testing.assert_close(x.grad * x.detach(), y.detach())
+
+
 def graph_of(function, x):
     return torch.fx.experimental.proxy_tensor.make_fx(lambda x: function(x))(x).code
 

@@ -25,7 +25,7 @@ def keys(monkeypatch):
         drawn.append(original(generator))
         return drawn[-1]
 
-    for module in ("_scaled", "_small"):
+    for module in ("_scaled", "_usual"):
         monkeypatch.setattr(f"fastdrop.torch.{module}.new_key", new_key)
     return drawn
 
@@ -79,6 +79,19 @@ def test_reaches_every_dropout(keys, what):
     assert len(set(keys)) == count
     run()
     assert len(keys) == count
+
+
+@pytest.mark.slow  # importing transformers takes seconds
+def test_reaches_hugging_face_models(keys):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    model = transformers.BertModel(
+        transformers.BertConfig(vocab_size=9, num_hidden_layers=2, **sizes)
+    )
+    model.train()
+    with ft.enabled():
+        model(torch.zeros(2, 5, dtype=torch.int64))
+    assert len(keys) == 1 + 3 * 2  # the embeddings', and three in each layer
 
 
 class Subclass(torch.Tensor):

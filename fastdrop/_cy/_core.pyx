@@ -106,6 +106,21 @@ cdef extern from "operation.h":
     enum:
         DROP_SERIAL_BELOW
 
+    int drop_item_size(drop_dtype) nogil
+
+
+cdef extern from "team.h":
+    ctypedef void *drop_team_region
+    ctypedef void *drop_team_number
+
+    ctypedef struct drop_team:
+        drop_team_region parallel
+        drop_team_number member
+        drop_team_number size
+
+    int drop_apply_by(const drop_team *, const drop_kernels *, const drop_mask *, drop_arrays *,
+                      drop_dtype, double, int) nogil
+
 
 cdef extern from "sequential.h":
     int drop_sequential_fill(const void *, uint64_t, uint64_t, uint64_t *) noexcept nogil
@@ -342,28 +357,37 @@ def draw(stream, Counter counter, uintptr_t fill, uintptr_t key, uint64_t block_
     return y, stream, mask.draw
 
 
-def apply_raw(uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t draw, uint64_t threshold,
-              double scale, int dtype, Py_ssize_t n, uintptr_t x, uintptr_t y, int threads):
-    """Run `apply` on n contiguous elements by address, with a key of two words."""
+cdef class Team:
+    """An OpenMP team: the addresses of three functions of its runtime (see team.h)."""
+
+    cdef drop_team functions
+
+    def __init__(self, uintptr_t parallel, uintptr_t member, uintptr_t size):
+        self.functions.parallel = <drop_team_region>parallel
+        self.functions.member = <drop_team_number>member
+        self.functions.size = <drop_team_number>size
+
+
+def apply_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t threshold,
+             double scale, int dtype, tuple shape, uintptr_t x, tuple x_strides, uintptr_t y,
+             tuple y_strides, int threads):
+    """Run `apply` by address, on a team's threads (None: our own); strides count elements."""
     cdef uint64_t[2] key = [key0, key1]
-    cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], draw, threshold)
+    cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], 0, threshold)
+    cdef const drop_team *functions = NULL if team is None else &team.functions
     cdef drop_arrays arrays
-    cdef int status
-    arrays.ndim = 1
+    cdef int i, status, size = drop_item_size(<drop_dtype>dtype)
+    arrays.ndim = len(shape)
+    if arrays.ndim > DROP_MAX_DIMS:
+        raise ValueError(f"x must have at most {DROP_MAX_DIMS} dimensions, but has {arrays.ndim}")
     arrays.x = <const char *>x
     arrays.y = <char *>y
-    arrays.shape[0] = n
-    if dtype == DROP_F16 or dtype == DROP_BF16:
-        arrays.x_stride[0] = 2
-    elif dtype == DROP_F32:
-        arrays.x_stride[0] = 4
-    elif dtype == DROP_C128:
-        arrays.x_stride[0] = 16
-    else:
-        arrays.x_stride[0] = 8
-    arrays.y_stride[0] = arrays.x_stride[0]
+    for i in range(arrays.ndim):
+        arrays.shape[i] = shape[i]
+        arrays.x_stride[i] = <Py_ssize_t>x_strides[i] * size
+        arrays.y_stride[i] = <Py_ssize_t>y_strides[i] * size
     with nogil:
-        status = drop_apply(kernels, &mask, 0, &arrays, <drop_dtype>dtype, scale, threads)
+        status = drop_apply_by(functions, kernels, &mask, &arrays, <drop_dtype>dtype, scale, threads)
     return status
 
 

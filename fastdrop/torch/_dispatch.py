@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._C import DispatchKey
 
 from ._family import Kind, drop, eligible
-from ._small import with_small
+from ._usual import with_usual
 
 KINDS: Final = {
     "dropout": Kind(),
@@ -112,7 +112,7 @@ def _install() -> torch.library.Library:
             operator = name + "_" * inplace
             kernel = _kernel(getattr(torch.ops.aten, operator).default, kind, inplace)
             if operator == "dropout":
-                kernel = with_small(kernel)
+                kernel = with_usual(kernel)
             for key in _KEYS:
                 library.impl(operator, kernel, key)  # type: ignore[no-untyped-call]
     # torch.nn.functional looks this up in a slow way, which costs more than a

@@ -7,11 +7,10 @@ shares, the rate, and what kept elements are multiplied by.
 from __future__ import annotations
 
 import threading
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -20,6 +19,7 @@ from .._cy import core
 from ..mask_format import Rate
 from ..rng import Philox4x32
 from ..rng.base import Stream, check_status
+from . import _team
 
 Mask = tuple[int, int, Rate, float]
 
@@ -32,6 +32,7 @@ CODES: Final = {  # as kernels.h numbers them
     torch.complex128: 5,
 }
 PLAIN: Final = (Tensor, Parameter)
+ONE: Final = (1,)  # the stride of what is contiguous
 FILL: Final = 0 if core is None else core.fill_address(Philox4x32.name)
 
 
@@ -42,6 +43,7 @@ class _Key(threading.local):
         with torch.inference_mode(False):
             self.tensor = torch.from_numpy(np.zeros(2, np.int64))
         self.words = self.tensor.numpy().view(np.uint64).data
+        self.draw = self.tensor.random_
 
 
 _key = _Key()
@@ -50,7 +52,7 @@ _key = _Key()
 def new_key(generator: torch.Generator | None) -> tuple[int, int]:
     """Draw a key of 126 random bits from a torch generator; None for the default one."""
     key = _key
-    key.tensor.random_(generator=generator) if generator else key.tensor.random_()
+    key.draw(generator=generator) if generator else key.draw()
     words = key.words
     return words[0], words[1]
 
@@ -69,51 +71,44 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
     key0, key1, rate, scale = mask
     address = x.data_ptr()  # 0 if x stands for zeros without having memory
     contiguous = x.is_contiguous() and out.is_contiguous()
-    if not (address and compiled()) or x.is_neg() or x.is_conj():
+    if not (address and compiled()) or x.is_neg() or x.is_conj() or (out is x and may_overlap(x)):
         _evaluate_by_torch(x, mask, out)
-    elif contiguous:
-        status = core.apply_raw(
-            FILL,
-            key0,
-            key1,
-            0,
-            rate.threshold,
-            scale,
-            CODES[x.dtype],
-            x.numel(),
-            address,
-            out.data_ptr(),
-            torch.get_num_threads(),
-        )
+        return
+    status = core.apply_by(
+        _team.team,
+        FILL,
+        key0,
+        key1,
+        rate.threshold,
+        scale,
+        CODES[x.dtype],
+        (x.numel(),) if contiguous else tuple(x.shape),
+        address,
+        ONE if contiguous else x.stride(),
+        out.data_ptr(),
+        ONE if contiguous else out.stride(),
+        torch.get_num_threads(),
+    )
+    if status:
         check_status(status, Philox4x32.name)
-    elif out is x:
-        _evaluate_by_torch(x, mask, out)  # refuses memory that overlaps itself
-    else:
-        key = np.array([key0, key1], np.uint64)
-        status = core.apply(
-            FILL,
-            key.ctypes.data,
-            0,
-            rate.threshold,
-            scale,
-            0,
-            _as_array(x),
-            _as_array(out),
-            torch.get_num_threads(),
-        )
-        check_status(status, Philox4x32.name)
+
+
+def may_overlap(x: Tensor) -> bool:
+    """Whether two elements may share memory, so that torch has to refuse to write to it."""
+    if x.is_contiguous():
+        return False
+    reach = 0
+    for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
+        if length > 1 and stride <= reach:
+            return True
+        reach += stride * (length - 1)
+    return False
 
 
 def _evaluate_by_torch(x: Tensor, mask: Mask, out: Tensor) -> None:
     with torch.no_grad():
         kept = to_bool(mask, x.numel()).view(x.shape)
         out.copy_(torch.where(kept, x * mask[3], 0))
-
-
-def _as_array(x: Tensor) -> NDArray[Any]:
-    """Return a tensor's memory as an array; the kernels take other 16-bit types for bfloat16."""
-    x = x.detach()
-    return x.view(torch.int16).numpy() if x.dtype is torch.bfloat16 else x.numpy()
 
 
 def evaluated(x: Tensor, mask: Mask) -> Tensor:

@@ -6,7 +6,7 @@ What autograd keeps for the backward pass is the mask's key.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -14,8 +14,12 @@ from torch.autograd import forward_ad
 
 from ..mask_format import rate
 from ._graph import first_of_channels, scaled_in_graph
-from ._masks import Mask, evaluate, evaluated, factors, new_key, takes
-from ._small import SMALL
+from ._masks import Mask, evaluate, evaluated, factors, may_overlap, new_key, takes
+from ._ownership import is_free
+
+# A Python node of the autograd graph takes more time than this many products
+# and more memory than this many numbers: so few are multiplied by the mask.
+SMALL: Final = 256
 
 
 def scaled(
@@ -47,7 +51,7 @@ def scaled(
         evaluate(x, mask, out)
         return out
     elif x.numel() > SMALL and not (inplace and dual):
-        return _apply_masked(x, mask, inplace)
+        return apply_masked(x, mask, inplace)
     else:
         factor = factors(x, mask)
     return x.mul_(factor) if inplace else x * factor
@@ -72,26 +76,65 @@ class _Masked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _masked(grad, ctx.mask), None, None
+        masked = _masked_between_graphs if torch.compiler.is_compiling() else _masked
+        return masked(grad, ctx.mask), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         return _masked(tangent, ctx.mask)
 
 
+class _MaskedBackward(_Masked._backward_cls):  # type: ignore[misc, name-defined]
+    """A node of the autograd graph that gets its gradient in a list, and so may be its last owner.
+
+    Where nobody gives it such a list, as in compiled autograd or an older torch,
+    it is `_Masked`'s own node.
+    """
+
+    mask: Mask
+
+    def apply_boxed(self, grads: list[Tensor]) -> tuple[Tensor, None, None]:
+        if _is_data(grads[0]) and not may_overlap(grads[0]) and is_free(grads):
+            evaluate(grads[0], self.mask, grads[0])
+            return grads[0], None, None
+        return _masked(grads[0], self.mask), None, None
+
+
+class _MaskedBoxed(_Masked):
+    boxed_grads_call = True
+
+
+_MaskedBoxed._backward_cls = _MaskedBackward
+
 # Function.apply first looks for functorch transforms, which never get here.
-_apply_masked: Callable[[Tensor, Mask, bool], Tensor] = super(
-    torch.autograd.Function, _Masked
+apply_masked: Callable[[Tensor, Mask, bool], Tensor] = super(
+    torch.autograd.Function, _MaskedBoxed
 ).apply
 
 
 def _masked(x: Tensor, mask: Mask) -> Tensor:
     """Return x, a gradient or tangent, under a forward's mask."""
+    if _is_data(x):
+        return evaluated(x, mask)
     if torch._C._are_functorch_transforms_active() or not (torch._C._has_storage(x) and takes(x)):
         return x * factors(torch.ones(x.shape, dtype=x.dtype), mask)
-    if (torch.is_grad_enabled() and x.requires_grad) or forward_ad._current_level >= 0:
-        return _apply_masked(x, mask, False)
-    return evaluated(x, mask)
+    return apply_masked(x, mask, False)
+
+
+# Compiled autograd runs it between graphs.
+_masked_between_graphs = torch.compiler.disable(_masked)  # type: ignore[no-untyped-call]
+
+
+def _is_data(x: Tensor) -> bool:
+    """Whether x is numbers in memory and no more: nothing records or transforms what is done."""
+    return (
+        type(x) is Tensor
+        and torch._C._has_storage(x)
+        and takes(x)
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and forward_ad._current_level < 0
+        and not torch._C._are_functorch_transforms_active()
+    )
 
 
 def _claim(x: Tensor) -> None:
