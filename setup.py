@@ -56,7 +56,8 @@ def extension() -> Extension:
     return Extension(
         "fastdrop._cy._core",
         sources=[
-            str(HERE / name) for name in ("_core.pyx", "walk.c", "evaluate.c", "pool.c", "isa.c")
+            str(HERE / name)
+            for name in ("_core.pyx", "walk.c", "evaluate.c", "noise.c", "pool.c", "isa.c")
         ],
         depends=[str(p) for p in HERE.glob("*.h")] + [str(HERE / "kernels.c")],
         include_dirs=[str(HERE), np.get_include()],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from operator import index
 
 Strides = tuple[int, ...]
@@ -79,6 +80,7 @@ def mask_strides(shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> Stride
     )
 
 
+@lru_cache(maxsize=1024)
 def c_strides(shape: tuple[int, ...]) -> Strides:
     """Return the strides, in elements, of an array in C order."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))

@@ -97,6 +97,26 @@ cdef extern from "evaluate.h":
     int drop_evaluate(const drop_kernels *, drop_operation *, int) nogil
 
 
+cdef extern from "noise.h":
+    ctypedef struct drop_noise_arrays:
+        int ndim
+        const char *x
+        char *y
+        Py_ssize_t *shape
+        Py_ssize_t *x_stride
+        Py_ssize_t *y_stride
+
+    ctypedef struct drop_noise:
+        fastdrop_fill fill
+        const void *key
+        uint64_t draw
+        int factor
+        double spread
+
+    int drop_add_noise(const drop_kernels *, const drop_noise *, drop_noise_arrays *, drop_dtype,
+                       int) nogil
+
+
 cdef extern from "sequential.h":
     int drop_sequential_fill(const void *, uint64_t, uint64_t, uint64_t *) noexcept nogil
 
@@ -335,6 +355,31 @@ def evaluate_bits(cnp.ndarray keep, tuple strides, int form, double scale, doubl
     op.bits = <const uint64_t *>cnp.PyArray_DATA(keep)
     op.mask = NULL
     return run_operation(&op, form, scale, shift, dropped, threads)
+
+
+def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double spread,
+              cnp.ndarray x, cnp.ndarray y, int threads):
+    """Write x with noise to y; return the status (see noise.h)."""
+    cdef drop_mask mask = make_mask(fill, key, draw, 0)
+    cdef drop_noise noise
+    cdef drop_noise_arrays arrays
+    cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
+    cdef int i, status
+    noise.fill = mask.fill
+    noise.key = mask.key
+    noise.draw = mask.draw
+    noise.factor = factor
+    noise.spread = spread
+    arrays.ndim = cnp.PyArray_NDIM(x)
+    arrays.x = <const char *>cnp.PyArray_DATA(x)
+    arrays.y = <char *>cnp.PyArray_DATA(y)
+    for i in range(arrays.ndim):
+        arrays.shape[i] = cnp.PyArray_DIM(x, i)
+        arrays.x_stride[i] = cnp.PyArray_STRIDE(x, i)
+        arrays.y_stride[i] = cnp.PyArray_STRIDE(y, i)
+    with nogil:
+        status = drop_add_noise(kernels, &noise, &arrays, dtype, threads)
+    return status
 
 
 NO_MEMORY = DROP_NO_MEMORY

@@ -6,12 +6,13 @@
 #ifndef DROP_FORMS_H
 #define DROP_FORMS_H
 
+#include "activations.h"
 #include "apply.h"
 
 /* All bits of kept lanes, none of dropped ones. */
 #define DROP_WHERE(kept, a, b) (((vu64)(a) & (kept)) | ((vu64)(b) & ~(kept)))
 
-#define DROP_DEFINE_VALUE(V, NUMBER)                                                               \
+#define DROP_DEFINE_VALUE(p, V, NUMBER)                                                            \
     DROP_INLINE V form_value_##V(drop_form form, V x, V u, V v, vu64 kept, const drop_numbers *n)  \
     {                                                                                              \
         const NUMBER scale = (NUMBER)n->scale, shift = (NUMBER)n->shift;                           \
@@ -23,11 +24,17 @@
         case DROP_BIAS_ADD: return (V)((vu64)((x + u) * scale) & kept) + v;                        \
         case DROP_RELU: return (V)((vu64)(x * scale) & kept & ~(vu64)(x <= 0));                    \
         case DROP_RELU_GRAD: return (V)((vu64)(x * scale) & kept & ~(vu64)(u <= 0));               \
+        case DROP_GELU: return (V)((vu64)(gelu_##p(x) * scale) & kept);                            \
+        case DROP_GELU_GRAD: return (V)((vu64)((x * scale) * gelu_slope_##p(u)) & kept);           \
+        case DROP_GELU_TANH: return (V)((vu64)(gelu_tanh_##p(x) * scale) & kept);                  \
+        case DROP_GELU_TANH_GRAD: return (V)((vu64)((x * scale) * gelu_tanh_slope_##p(u)) & kept); \
+        case DROP_SILU: return (V)((vu64)(silu_##p(x) * scale) & kept);                            \
+        case DROP_SILU_GRAD: return (V)((vu64)((x * scale) * silu_slope_##p(u)) & kept);           \
         default: return (V)((vu64)(x * scale) & kept);                                             \
         }                                                                                          \
     }
-DROP_DEFINE_VALUE(vf32, float)
-DROP_DEFINE_VALUE(vf64, double)
+DROP_DEFINE_VALUE(f32, vf32, float)
+DROP_DEFINE_VALUE(f64, vf64, double)
 
 /* Half precision is widened to two vectors, and joined when it is narrowed. */
 #define DROP_READ_f16(p) widen_f16(DROP_LOAD(vh16, p))
@@ -123,12 +130,21 @@ DROP_DEFINE_VALUE(vf64, double)
     DROP_DEFINE_FORM(name, affine, DROP_AFFINE, 1)                                                 \
     DROP_DEFINE_FORM(name, add, DROP_ADD, 2)                                                       \
     DROP_DEFINE_FORM(name, bias, DROP_BIAS, 2)                                                     \
-    DROP_DEFINE_FORM(name, bias_add, DROP_BIAS_ADD, 3)                                             \
+    DROP_DEFINE_FORM(name, bias_add, DROP_BIAS_ADD, 3)
+
+/* Of real numbers only. */
+#define DROP_DEFINE_REAL_FORMS(name)                                                               \
     DROP_DEFINE_FORM(name, relu, DROP_RELU, 1)                                                     \
-    DROP_DEFINE_FORM(name, relu_grad, DROP_RELU_GRAD, 2)
+    DROP_DEFINE_FORM(name, relu_grad, DROP_RELU_GRAD, 2)                                           \
+    DROP_DEFINE_FORM(name, gelu, DROP_GELU, 1)                                                     \
+    DROP_DEFINE_FORM(name, gelu_grad, DROP_GELU_GRAD, 2)                                           \
+    DROP_DEFINE_FORM(name, gelu_tanh, DROP_GELU_TANH, 1)                                           \
+    DROP_DEFINE_FORM(name, gelu_tanh_grad, DROP_GELU_TANH_GRAD, 2)                                 \
+    DROP_DEFINE_FORM(name, silu, DROP_SILU, 1)                                                     \
+    DROP_DEFINE_FORM(name, silu_grad, DROP_SILU_GRAD, 2)
 
 #define DROP_DEFINE_FORM(name, what, FORM, INPUTS)                                                 \
-    static void what##_##name(const drop_input *in, char *y, ptrdiff_t ys, size_t n,               \
+    static void what##_form_##name(const drop_input *in, char *y, ptrdiff_t ys, size_t n,               \
                               const uint64_t *keep, const drop_numbers *numbers, int streaming)    \
     {                                                                                              \
         form_run_##name(FORM, INPUTS, in, y, ys, n, keep, numbers, streaming);                     \
@@ -141,8 +157,15 @@ DROP_DEFINE_FORMS(f64, 8, vf64, 1, select64)
 DROP_DEFINE_FORMS(c64, 8, vf32, 1, select64)
 DROP_DEFINE_FORMS(c128, 16, vf64, 1, select128)
 
+DROP_DEFINE_REAL_FORMS(f16)
+DROP_DEFINE_REAL_FORMS(bf16)
+DROP_DEFINE_REAL_FORMS(f32)
+DROP_DEFINE_REAL_FORMS(f64)
+
+#define DROP_FORM_OF_REAL(what)                                                                    \
+    [DROP_F16] = what##_form_f16, [DROP_BF16] = what##_form_bf16,                                  \
+    [DROP_F32] = what##_form_f32, [DROP_F64] = what##_form_f64
 #define DROP_FORM_OF_ALL(what)                                                                     \
-    {[DROP_F16] = what##_f16, [DROP_BF16] = what##_bf16, [DROP_F32] = what##_f32,                  \
-     [DROP_F64] = what##_f64, [DROP_C64] = what##_c64, [DROP_C128] = what##_c128}
+    DROP_FORM_OF_REAL(what), [DROP_C64] = what##_form_c64, [DROP_C128] = what##_form_c128
 
 #endif

@@ -29,7 +29,8 @@ typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdi
 
 /* What is written (backends/form.py, in its order). */
 typedef enum { DROP_SCALE, DROP_AFFINE, DROP_ADD, DROP_BIAS, DROP_BIAS_ADD, DROP_RELU,
-               DROP_RELU_GRAD, DROP_FORMS } drop_form;
+               DROP_RELU_GRAD, DROP_GELU, DROP_GELU_GRAD, DROP_GELU_TANH, DROP_GELU_TANH_GRAD,
+               DROP_SILU, DROP_SILU_GRAD, DROP_FORMS } drop_form;
 
 enum { DROP_INPUTS = 3 }; /* x and two operands at most */
 
@@ -46,6 +47,10 @@ typedef struct {
 typedef void (*drop_form_run)(const drop_input *in, char *y, ptrdiff_t y_stride, size_t n,
                               const uint64_t *keep, const drop_numbers *numbers, int streaming);
 
+/* Noise on n contiguous elements of x, of which each takes a word. */
+typedef void (*drop_noise_run)(const uint64_t *words, const char *x, char *y, size_t n, int factor,
+                               double spread, int streaming);
+
 typedef struct {
     const char *name;      /* of the instruction set */
     void (*prepare)(void); /* fills tables: call it once, before anything else */
@@ -53,6 +58,7 @@ typedef struct {
     int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
     drop_apply_run apply[DROP_DTYPES];
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */
+    drop_noise_run noise[DROP_DTYPES];           /* none for complex numbers */
 } drop_kernels;
 
 #endif

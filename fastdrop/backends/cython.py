@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .._cy import core as _core
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
+from ..normal import Noise
 from ..rng import Stream
 from ..rng.base import check_status
 from ..sharing import Strides, c_strides
@@ -146,6 +147,19 @@ class CythonBackend(Backend):
             out.transpose(axes),
             get_num_threads(),
         )
+
+    def add_noise(self, stream: Stream, draw: int, noise: Noise, x: Array, out: Array) -> None:
+        if stream.sequential:
+            # It cannot go back, and other layouts than C order are walked in memory's.
+            c, key = np.array(x, order="C"), stream.open()
+            status = _core.add_noise(stream.fill_address, key.ctypes.data, draw, *noise, c, c, 1)
+            np.copyto(out, c)
+        else:
+            status = _core.add_noise(
+                stream.fill_address, stream.key_address, draw, *noise, x, out, get_num_threads()
+            )
+        if status:
+            _raise(status, stream)
 
     def info(self) -> dict[str, Any]:
         return {
