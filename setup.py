@@ -1,17 +1,27 @@
-"""Builds the extension: kernels.c once per instruction set, the rest once."""
+"""Builds the extension: kernels.c once per instruction set, the rest once.
+
+fastdrop runs on numba where the extension is missing, so a compiler that is missing or fails
+does not fail the install. FASTDROP_KERNELS in the environment says otherwise:
+
+    optional   the default
+    required   a build without the extension fails: for wheels that go to others
+    none       no extension is tried: the default on Windows, whose MSVC has no vector types
+"""
+
+from __future__ import annotations
 
 import os
-import platform
+import re
+import sys
+import sysconfig
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path("fastdrop/_cy")
-X86 = platform.machine().lower() in ("x86_64", "amd64")
-X86_MACRO = [("DROP_X86", None)] if X86 else []
+SOURCES = ("walk.c", "evaluate.c", "noise.c", "pool.c", "isa.c")  # and kernels.c
 
 # No contraction: a fused multiply-add would round differently from one
 # instruction set to the next. No trapping math: lets comparisons vectorise.
@@ -20,9 +30,23 @@ MORE_FLAGS = os.environ.get("FASTDROP_CFLAGS", "").split()  # sanitizers, for in
 
 AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mpopcnt", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512ifma"]
-INSTRUCTION_SETS = {"baseline": []}
-if X86:
-    INSTRUCTION_SETS |= {"avx2": AVX2, "avx512": [*AVX512, "-mprefer-vector-width=512"]}
+X86 = {"avx2": AVX2, "avx512": [*AVX512, "-mprefer-vector-width=512"]}
+
+
+def instruction_sets() -> dict[str, list[str]]:
+    """Return the instruction sets to compile kernels.c for, and their compiler flags."""
+    # Code may be built for another processor than this one's, and on macOS for two at once.
+    named = re.findall(r"-arch\s+(\S+)", os.environ.get("ARCHFLAGS", ""))
+    processors = set(named) or {sysconfig.get_platform().rsplit("-", 1)[-1]}
+    if not processors & {"x86_64", "amd64", "universal2"}:
+        return {"baseline": []}
+    sets = X86
+    if sys.platform == "darwin":  # the other processor's compiler refuses these flags
+        sets = {
+            isa: [word for flag in flags for word in ("-Xarch_x86_64", flag)]
+            for isa, flags in X86.items()
+        }
+    return {"baseline": [], **sets}
 
 
 class BuildKernels(build_ext):
@@ -33,7 +57,7 @@ class BuildKernels(build_ext):
         extra = ext.extra_compile_args
         ext.extra_objects = [
             name
-            for isa, flags in INSTRUCTION_SETS.items()
+            for isa, flags in instruction_sets().items()
             for name in self.compiler.compile(
                 [kernels],
                 output_dir=os.path.join(self.build_temp, isa),
@@ -53,24 +77,39 @@ class BuildKernels(build_ext):
 
 
 def extension() -> Extension:
-    return Extension(
+    import numpy as np
+    from Cython.Build import cythonize
+
+    core = Extension(
         "fastdrop._cy._core",
-        sources=[
-            str(HERE / name)
-            for name in ("_core.pyx", "walk.c", "evaluate.c", "noise.c", "pool.c", "isa.c")
-        ],
+        sources=[str(HERE / name) for name in ("_core.pyx", *SOURCES)],
         depends=[str(p) for p in HERE.glob("*.h")] + [str(HERE / "kernels.c")],
         include_dirs=[str(HERE), np.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *X86_MACRO],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+            ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),  # that of the oldest NumPy
+        ],
         extra_compile_args=[*FLAGS, *MORE_FLAGS],
         extra_link_args=["-pthread", *MORE_FLAGS],
     )
+    return cythonize([core], language_level=3)[0]
 
 
-[core] = cythonize([extension()], language_level=3)
-core.optional = True  # cythonize forgets it. Without a C compiler numba takes over.
+def settings() -> dict[str, Any]:
+    """Return what `setup` is told."""
+    kernels = os.environ.get("FASTDROP_KERNELS", "none" if os.name == "nt" else "optional")
+    if kernels == "none":
+        # Tagged for this platform all the same: as a wheel for any, pip would
+        # take it wherever there is no other, instead of building the kernels.
+        return {"options": {"bdist_wheel": {"plat_name": sysconfig.get_platform()}}}
+    if kernels not in ("optional", "required"):
+        raise ValueError(
+            f"FASTDROP_KERNELS must be optional, required or none, but got {kernels!r}"
+        )
+    core = extension()
+    core.optional = kernels == "optional"  # cythonize forgets it
+    return {"ext_modules": [core], "cmdclass": {"build_ext": BuildKernels}}
 
-setup(
-    ext_modules=[core],
-    cmdclass={"build_ext": BuildKernels},
-)
+
+if __name__ == "__main__":
+    setup(**settings())

@@ -85,7 +85,8 @@ class Layer(ABC):
     @property
     def mask(self) -> Any:
         """The newest forward's mask; None before the first and after an identity."""
-        return None if self._newest is None else self._mask_of(self._newest)
+        newest = self._newest  # read once: another thread's forward may replace it
+        return None if newest is None else self._mask_of(newest)
 
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Return the layer's output for `x`, or `x` itself in eval mode and for p = 0.
@@ -141,8 +142,9 @@ class Layer(ABC):
         """
         if not self._called:
             raise RuntimeError("backward needs a forward before it, but there was none")
-        if self._newest is not None:
-            return self._mask_of(self._newest).apply(grad, out)  # type: ignore[no-any-return]
+        newest = self._newest  # read once: another thread's forward may replace it
+        if newest is not None:
+            return self._mask_of(newest).apply(grad, out)  # type: ignore[no-any-return]
         return identity(grad, False, out)
 
     def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
@@ -292,7 +294,8 @@ class MaskLayer(RateLayer):
     @property
     def mask(self) -> Mask | None:
         """The newest forward's mask; None before the first and after an identity."""
-        return None if self._newest is None else Mask(*self._newest)
+        newest = self._newest  # read once: another thread's forward may replace it
+        return None if newest is None else Mask(*newest)
 
     def _scaled(self, rate: Rate) -> Rate:
         """Return the rate with the scale that kept elements get."""

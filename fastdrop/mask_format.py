@@ -1,4 +1,4 @@
-"""Mask format 1: how a drop probability becomes planes of random bits.
+"""Mask format 2: how a drop probability becomes planes of random bits.
 
 docs/mask-format.md is the specification; this is the arithmetic that every
 backend shares. A change of anything here is a breaking change.
@@ -14,17 +14,19 @@ from typing import Any, Final
 
 import numpy as np
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 BLOCK: Final = 4096  # elements that share a range of the stream
 STRIP: Final = 512  # elements whose bit planes lie side by side
-PLANES: Final = 8  # bits that every element gets at most
-REFINE_WORDS: Final = 128  # words a block keeps for elements that 8 bits leave undecided
+PLANES: Final = 4  # bits that every element gets at most
+SECOND_PLANES: Final = 8  # bits that those get which the first ones leave undecided
+COLUMNS: Final = 512  # elements for which a block has such bits: twice what it needs on average
+REFINE_WORDS: Final = 16  # words for those still undecided, 32 bits each
 PRECISION: Final = 40  # bits of the threshold
 ONE: Final = 1 << PRECISION
 
 
 class Rate:
-    """A drop probability and what format 1 derives from it.
+    """A drop probability and what format 2 derives from it.
 
     Attributes
     ----------
@@ -35,13 +37,15 @@ class Rate:
     scale : float
         What kept elements are multiplied by: 1 / (1 - p), or 0 for p = 1, which
         keeps nothing to scale, unless `with_scale` changed it.
-    significant : int
-        Bits of the threshold that have to be drawn for: 0 to 40.
+    planes, second : int
+        Bits drawn for each element, 0 to 4, and for each that they leave undecided, 0 to 8.
+    refines : bool
+        Whether some need 32 bits more.
     block_words : int
         64-bit words of the stream that a block of 4096 elements reserves.
     """
 
-    __slots__ = ("block_words", "p", "scale", "significant", "threshold")
+    __slots__ = ("block_words", "p", "planes", "refines", "scale", "second", "threshold")
 
     def __init__(self, p: float) -> None:
         self.p = p
@@ -50,10 +54,15 @@ class Rate:
         self.threshold = ONE - round(math.ldexp(p, PRECISION))
         self.scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
         certain = self.threshold in (0, ONE)
-        self.significant = 0 if certain else PRECISION - _trailing_zeros(self.threshold)
-        self.block_words = BLOCK // 64 * min(self.significant, PLANES)
-        if self.significant > PLANES:
-            self.block_words += REFINE_WORDS
+        significant = 0 if certain else PRECISION - _trailing_zeros(self.threshold)
+        self.planes = min(significant, PLANES)
+        self.second = min(significant - self.planes, SECOND_PLANES)
+        self.refines = significant > PLANES + SECOND_PLANES
+        self.block_words = (
+            COLUMNS // 64 * self.second
+            + (REFINE_WORDS if self.refines else 0)
+            + BLOCK // 64 * self.planes
+        )
 
     def words(self, size: int) -> int:
         """Words of the stream that a mask of `size` elements reserves."""

@@ -1,4 +1,4 @@
-"""The golden digests: what mask format 1 has been promised to give, for ever.
+"""The golden digests: what mask format 2 has been promised to give, for ever.
 
 golden.txt holds a line a case: what, generator, p, size or dtype, and SHA-256.
 The tests compare every backend with it. `python tests/golden.py` prints what
@@ -22,7 +22,7 @@ from fastdrop.rng import as_rng
 
 FILE = Path(__file__).with_name("golden.txt")
 HEADER = """\
-# Golden digests of mask format 1; tests/golden.py says how they are made.
+# Golden digests of mask format 2; tests/golden.py says how they are made.
 # words: the stream   mask: packed keep bits   y: the output   (bytes, little-endian)
 # what generator p size-or-dtype sha256
 """
@@ -39,9 +39,9 @@ GENERATORS: dict[str, Callable[[int], Any]] = {
     "PCG64DXSM": np.random.PCG64DXSM,
 }
 
-# One to eight planes, refinement, and rates near 0 and 1.
-RATES = [0.5, 0.25, 0.75, 0.375, 0.0625, 0.28125, 1 / 64, 1 / 128, 255 / 256]
-RATES += [1 / 512, 0.1, 1 / 3, 0.9, 1e-3, 0.999]
+# One to four first planes, one to eight second ones, numbers, and rates near 0 and 1.
+RATES = [0.5, 0.25, 0.75, 0.375, 0.0625, 0.28125, 1 / 64, 1 / 128, 255 / 256, 1 / 512]
+RATES += [3 / 1024, 1 / 2048, 1 / 4096, 1 / 8192, 0.1, 1 / 3, 0.9, 1e-3, 0.999]
 SIZES = [1003, 4095, 4097]
 SIZE_FOR_ALL = 20_011  # with fewer elements, masks of rates near 0 and 1 could be constant
 WORDS = 1001

@@ -41,7 +41,8 @@ def any_bits(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> np.ndarray:
 
 def contents(x: np.ndarray) -> bytes:
     """Return an array's bytes in C order: equal bytes are equal, even for NaN and -0."""
-    return x.tobytes()
+    # A copy first: NumPy 2.0's tobytes walks 32 axes at most.
+    return np.ascontiguousarray(x).tobytes()
 
 
 def packed(mask: Mask) -> np.ndarray:

@@ -26,10 +26,11 @@ GENERATORS = [
     np.random.SFC64,
     np.random.PCG64DXSM,
 ]
-PLANES_1_TO_8 = [0.5, 0.75, 0.125, 7 / 16, 31 / 32, 1 / 64, 3 / 128, 255 / 256]
-REFINED = [0.1, 0.3, 0.9, 1 / 512, 1 - 2**-9, 2**-33]
+FIRST_PLANES = [0.5, 0.75, 0.125, 7 / 16]
+SECOND_PLANES = [31 / 32, 1 / 64, 3 / 128, 255 / 256, 1 / 512, 1 - 2**-10, 3 / 2048, 1 / 4096]
+REFINED = [0.1, 0.3, 0.9, 1 / 8192, 1 - 2**-13, 2**-33]
 EXTREME = [1.0, 1e-12, 1e-300, 5e-324, 2**-40, 2**-41, 1 - 2**-40, 1 - 2**-41, 1 - 2**-53]
-RATES = PLANES_1_TO_8 + REFINED + EXTREME
+RATES = FIRST_PLANES + SECOND_PLANES + REFINED + EXTREME
 
 SIZES = sorted(
     {max(0, n + d) for n in (0, 8, 64, STRIP, BLOCK, 3 * BLOCK) for d in (-9, -1, 0, 1, 7)}

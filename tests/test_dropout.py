@@ -554,7 +554,7 @@ def test_pickled_layer_is_small() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"mask_format": 2}, ValueError, "state must be of mask format 1, but got 2"),
+        ({"mask_format": 1}, ValueError, "state must be of mask format 2, but got 1"),
         ({"rng": fastdrop.PCG64(1).state}, ValueError, "'philox4x32', but got one of 'pcg64'"),
         ({"rng": NumpyRNG(np.random.SFC64(1)).state}, ValueError, "state"),
         ({"rng": None}, ValueError, "state must be a dictionary"),

@@ -64,7 +64,7 @@ def test_state_is_small_json(make: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mask_format": 2}, "mask format 1, but got 2"),
+        ({"mask_format": 1}, "mask format 2, but got 1"),
         ({"layer": "Dropout2d"}, "one of Dropout, but got one of 'Dropout2d'"),
         ({"rng": fastdrop.PCG64(1).state}, "philox4x32"),
         ({"rng": {}}, "state must be"),
@@ -120,7 +120,7 @@ def test_mask_is_rebuilt_in_another_process() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mask_format": 2}, "mask format 1"),
+        ({"mask_format": 1}, "mask format 2"),
         ({"p": -1}, "between 0 and 1"),
         ({"shape": [2, -3]}, "must be 0 or more"),
         ({"shape": None}, "as Mask.state returns it"),

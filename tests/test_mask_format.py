@@ -1,4 +1,4 @@
-"""Mask format 1 against a second reading of its specification, element by element."""
+"""Mask format 2 against a second reading of its specification, element by element."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastdrop.mask_format import rate
 
 BITS = 40
 BFLOAT16 = dtype_of("bfloat16").type
-BLOCK, STRIP, PLANES, REFINE_WORDS = 4096, 512, 8, 128
+BLOCK, STRIP, FIRST, SECOND, COLUMNS, NUMBERS = 4096, 512, 4, 8, 512, 32
 
 rates = st.one_of(
     st.floats(0, 1),
@@ -24,6 +24,11 @@ rates = st.one_of(
     st.integers(0, 1 << 12).map(lambda n: n / (1 << 12)),
     st.integers(0, 1074).map(lambda n: 2.0**-n),
 )
+
+
+def needed(threshold: int) -> int:
+    """Return how many bits a number needs to be compared with a threshold."""
+    return next(k for k in range(BITS + 1) if threshold % (1 << BITS - k) == 0)
 
 
 @given(p=rates)
@@ -40,12 +45,11 @@ def test_scale_is_the_reciprocal_of_the_keep_probability(p: float) -> None:
 @given(p=rates)
 def test_a_block_reserves_what_its_bits_need(p: float) -> None:
     threshold = rate(p).threshold
-    needed = 0
-    while needed < BITS and threshold % (1 << BITS - needed):
-        needed += 1
-    planes = min(needed, PLANES)
-    words = planes * BLOCK // 64 + (REFINE_WORDS if needed > PLANES else 0)
-    assert (rate(p).significant, rate(p).block_words) == (needed, words)
+    k = needed(threshold)
+    words = min(k, FIRST) * BLOCK // 64
+    words += min(max(k - FIRST, 0), SECOND) * COLUMNS // 64
+    words += NUMBERS // 2 if k > FIRST + SECOND else 0
+    assert rate(p).block_words == words
     for size in (0, 1, BLOCK, BLOCK + 1, 10**12):
         assert rate(p).words(size) == words * ((size + BLOCK - 1) // BLOCK)
 
@@ -78,31 +82,38 @@ def test_what_is_no_real_number_is_refused(p: Any) -> None:
 def element(words: list[int], draw: int, p: float, index: int) -> bool:
     """Return whether an element is kept, one bit of its number at a time."""
     threshold = rate(p).threshold
-    needed = rate(p).significant
-    planes = min(needed, PLANES)
+    k = needed(threshold)
+    d = min(k, FIRST)
+    e = min(k - d, SECOND)
     block, inside = divmod(index, BLOCK)
     base = draw + block * rate(p).block_words
+    first_planes = base + 8 * e + (16 if k > d + e else 0)
+    a, b, c = threshold >> 40 - d, threshold >> 40 - d - e & ((1 << e) - 1), threshold % (1 << 28)
 
-    def high(inside: int) -> int:
-        strip, lane = divmod(inside, STRIP)
-        number = 0
-        for plane in range(planes):
-            word = base + (strip * planes + plane) * STRIP // 64 + lane // 64
-            number = 2 * number + (words[word] >> lane % 64 & 1)
-        return number
+    def first(i: int) -> int:
+        strip, lane = divmod(i, STRIP)
+        at = first_planes + 8 * d * strip + lane // 64
+        bits = [words[at + 8 * j] >> lane % 64 & 1 for j in range(d)]
+        return sum(bit << d - 1 - j for j, bit in enumerate(bits))
 
-    prefix = threshold >> BITS - planes
-    if high(inside) != prefix or needed <= PLANES:
-        return high(inside) < prefix
-    rank = sum(high(before) == prefix for before in range(inside)) % (2 * REFINE_WORDS)
-    word = words[base + planes * BLOCK // 64 + rank // 2]
-    low = word >> 32 if rank % 2 else word & 0xFFFFFFFF
-    return low < threshold & 0xFFFFFFFF
+    def column(r: int) -> int:
+        bits = [words[base + 8 * j + r // 64] >> r % 64 & 1 for j in range(e)]
+        return sum(bit << e - 1 - j for j, bit in enumerate(bits))
+
+    if first(inside) != a or k <= FIRST:
+        return first(inside) < a
+    r = sum(first(i) == a for i in range(inside)) % COLUMNS
+    if column(r) != b or k <= FIRST + SECOND:
+        return column(r) < b
+    n = sum(column(i) == b for i in range(r)) % NUMBERS
+    word = words[base + 64 + n // 2]
+    return (word >> 32 if n % 2 else word & 0xFFFFFFFF) < 16 * c
 
 
 @pytest.mark.parametrize("draw", [0, 3])
 @pytest.mark.parametrize(
-    "p", [0.5, 0.25, 0.625, 5 / 32, 31 / 32, 255 / 256, 1 / 512, 1 - 1 / 512, 0.1, 0.7, 1 / 1024]
+    "p",
+    [0.5, 0.25, 0.625, 5 / 16, 31 / 32, 255 / 256, 1 / 512, 1 - 2**-9, 2**-12, 3 / 8192, 0.1, 1e-4],
 )
 def test_backend_agrees_element_by_element(backend: str, p: float, draw: int) -> None:
     n = BLOCK + 1000
@@ -116,11 +127,11 @@ def test_backend_agrees_element_by_element(backend: str, p: float, draw: int) ->
     assert got.tolist() == expected
 
 
-class Constant(fastdrop.RNG):
-    """Words whose planes all equal the threshold's: each element has to be refined."""
+class Chosen(fastdrop.RNG):
+    """Words whose planes all hold chosen numbers: 4 bits, 8 bits and 32 bits for each element."""
 
-    name = "constant"
-    low = 0
+    name = "chosen"
+    first, second, number = 0, 0, 0
 
     @classmethod
     def key_words(cls) -> int:
@@ -128,22 +139,30 @@ class Constant(fastdrop.RNG):
 
     @classmethod
     def words(cls, key: Any, position: int, n: int) -> Any:
-        threshold = rate(0.3).threshold
-        plane_words = [
-            -(threshold >> BITS - 1 - plane & 1) & 0xFFFFFFFFFFFFFFFF
-            for plane in range(PLANES)
-            for _ in range(STRIP // 64)
+        block = [
+            *planes(cls.second, SECOND),
+            *[cls.number | cls.number << 32] * (NUMBERS // 2),
+            *planes(cls.first, FIRST) * (BLOCK // STRIP),
         ]
-        block = plane_words * (BLOCK // STRIP) + [cls.low | cls.low << 32] * REFINE_WORDS
         return np.array([block[i % len(block)] for i in range(position, position + n)], np.uint64)
 
 
-@pytest.mark.parametrize(("above", "kept"), [(-1, True), (0, False), (1, False)])
-def test_the_last_bit_of_the_threshold_decides(
-    monkeypatch: pytest.MonkeyPatch, above: int, kept: bool
+def planes(number: int, bits: int) -> list[int]:
+    """Return a strip's planes in which each element's number is the same."""
+    chosen = [(1 << 64) - 1 if number >> bits - 1 - j & 1 else 0 for j in range(bits)]
+    return [word for word in chosen for _ in range(STRIP // 64)]
+
+
+@pytest.mark.parametrize("steps", [(0, 0, 1), (0, 1, 0), (1, 0, 0)])
+@pytest.mark.parametrize("sign", [-1, 0, 1])
+def test_the_first_bits_that_differ_from_the_thresholds_decide(
+    monkeypatch: pytest.MonkeyPatch, sign: int, steps: tuple[int, int, int]
 ) -> None:
-    """With the leading 8 bits equal to the threshold's, its last 32 bits are compared."""
-    monkeypatch.setattr(Constant, "low", (rate(0.3).threshold & 0xFFFFFFFF) + above)
+    """All of a block is kept if its number is below the threshold's, by however little."""
+    t = rate(0.3).threshold
+    parts = t >> 36, t >> 28 & 0xFF, (t & 0xFFFFFFF) << 4
+    for name, part, step in zip(("first", "second", "number"), parts, steps, strict=True):
+        monkeypatch.setattr(Chosen, name, part + sign * step)
     with fastdrop.use_backend("reference"):
-        y = fastdrop.dropout(np.ones(BLOCK + 9), 0.3, rng=Constant(1))
-    assert ((y != 0) == kept).all()
+        y = fastdrop.dropout(np.ones(BLOCK + 9), 0.3, rng=Chosen(1))
+    assert ((y != 0) == (sign < 0)).all()

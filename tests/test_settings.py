@@ -100,7 +100,7 @@ def test_show_config_says_what_runs(backend: str, capsys: pytest.CaptureFixture[
     assert shown["fastdrop"] == fastdrop.__version__
     assert shown["numpy"] == np.__version__
     assert shown["backend"] == backend
-    assert shown["mask format"] == "1"
+    assert shown["mask format"] == "2"
     assert shown["threads"] == str(fastdrop.get_num_threads())
     assert shown["available backends"] == ", ".join(fastdrop.available_backends())
     assert shown["default rng"] == "philox4x32"

@@ -173,19 +173,19 @@ def test_rates_of_one_draw_are_not_confused() -> None:
     check(ones(half & tenth), PAIRS, 0.45)
 
 
-def test_the_refined_bits_are_even() -> None:
-    """With p = 2**-9 the planes leave one element in 256 undecided, and half of those are kept."""
-    p = 2.0**-9
+def test_what_the_first_planes_leave_undecided_is_settled_evenly() -> None:
+    """With p = 2**-5 a second plane of one bit settles one element in 16, half of them each way."""
+    p = 2.0**-5
     mask = draw(fastdrop.Philox4x32(SEED), SIZE, p)
-    stream, position = mask._stream, mask._draw
-    words = stream.words(position, rate(p).words(SIZE >> 6)).reshape(-1, rate(p).block_words)
-    planes = words[:, :512].reshape(-1, 8, 8, 8)  # block, strip, plane, word
-    top = np.bitwise_and.reduce(planes, axis=2).reshape(-1)
-    kept = mask[: SIZE >> 6].to_packed().view("<u8")
-    undecided = ones(top)
-    check(undecided, SIZE >> 6, 1 / 256)
-    check(ones(top & kept), undecided, 0.5)
-    assert ones(~top & ~kept) == 0  # all others are kept
+    n = SIZE >> 6
+    words = mask._stream.words(mask._draw, rate(p).words(n)).reshape(-1, rate(p).block_words)
+    planes = words[:, 8:].reshape(-1, 8, 4, 8)  # block, strip, plane, word; the second one is first
+    undecided = np.bitwise_and.reduce(planes, axis=2).reshape(-1)
+    kept = mask[:n].to_packed().view("<u8")
+    check(ones(undecided), n, 1 / 16)
+    check(ones(undecided & kept), n, 1 / 32)
+    check(ones(undecided & kept), ones(undecided), 0.5)
+    assert ones(~undecided & ~kept) == 0  # all others are kept
 
 
 @pytest.mark.parametrize("p", [0.5, 0.1])

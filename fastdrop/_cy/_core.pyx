@@ -1,6 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
+# cython: freethreading_compatible=True
 """The C kernels' door to Python: addresses and arrays in, status out."""
 
+cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 
@@ -385,6 +387,7 @@ def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double 
 NO_MEMORY = DROP_NO_MEMORY
 
 
+@cython.auto_pickle(False)  # Clang refuses the code that would be made of an atomic's value
 cdef class Counter:
     """Words of a stream that have been given out (see rng/counter.py)."""
 

@@ -8,6 +8,7 @@
 #ifndef DROP_APPLY_H
 #define DROP_APPLY_H
 
+#include "copy.h"
 #include "half.h"
 #include "kernels.h"
 #include "vec.h"
@@ -57,14 +58,23 @@ DROP_INLINE vu64 select16(vu64 v, uint64_t bits)
 #endif
 }
 
+/* AVX-512 multiplies and zeroes at once. */
 DROP_INLINE vu64 step_f32(const char *x, uint64_t bits, float scale)
 {
+#if defined(__AVX512F__)
+    return (vu64)_mm512_maskz_mul_ps((__mmask16)bits, (__m512)DROP_LOAD(vf32, x), _mm512_set1_ps(scale));
+#else
     return select32((vu64)(DROP_LOAD(vf32, x) * scale), bits);
+#endif
 }
 
 DROP_INLINE vu64 step_f64(const char *x, uint64_t bits, double scale)
 {
+#if defined(__AVX512F__)
+    return (vu64)_mm512_maskz_mul_pd((__mmask8)bits, (__m512d)DROP_LOAD(vf64, x), _mm512_set1_pd(scale));
+#else
     return select64((vu64)(DROP_LOAD(vf64, x) * scale), bits);
+#endif
 }
 
 /* Complex numbers are pairs that share a bit; part by part, because a complex
@@ -99,6 +109,13 @@ DROP_INLINE vu64 step_bf16(const char *x, uint64_t bits, float scale)
 
 enum { DROP_PART = 512 };
 
+/* Elements before the first whole vector at an aligned address; 0 if there is none. */
+DROP_INLINE unsigned elements_before_vector(const char *y, unsigned size)
+{
+    const unsigned bytes = (unsigned)(-(uintptr_t)y % DROP_VEC);
+    return bytes % size ? 0 : bytes / size;
+}
+
 /* Shifts a run's bits so that they start `by` (1 to 63) bits later. */
 DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t *out)
 {
@@ -114,7 +131,9 @@ DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t
     {                                                                                              \
         enum { PER = DROP_VEC / SIZE };                                                            \
         for (int i = 0; i < 64 / PER; i++) {                                                       \
-            vu64 v = step_##name(x + i * DROP_VEC, bits >> (i * PER), scale);                      \
+            uint64_t b = bits >> (i * PER);                                                        \
+            DROP_FORGET(b); /* GCC would shift mask registers, at three times the price */         \
+            vu64 v = step_##name(x + i * DROP_VEC, b, scale);                                      \
             if (stream) store_streaming(y + i * DROP_VEC, v);                                      \
             else DROP_STORE(y + i * DROP_VEC, v);                                                  \
         }                                                                                          \
@@ -127,32 +146,40 @@ DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t
         char in[DROP_PART * SIZE], out[DROP_PART * SIZE];                                          \
         const size_t words = (n + 63) / 64;                                                        \
         if (n % 64) memset(in + (words - 1) * 64 * SIZE, 0, 64 * SIZE);                            \
-        if (xs == SIZE) memcpy(in, x, n * SIZE);                                                   \
+        if (xs == SIZE) copy_bytes(in, x, n * SIZE);                                               \
         else for (size_t i = 0; i < n; i++) memcpy(in + i * SIZE, x + (ptrdiff_t)i * xs, SIZE);    \
         for (size_t w = 0; w < words; w++)                                                         \
             word_##name(in + w * 64 * SIZE, out + w * 64 * SIZE, keep[w], scale, 0);               \
-        if (ys == SIZE) memcpy(y, out, n * SIZE);                                                  \
+        if (ys == SIZE) copy_bytes(y, out, n * SIZE);                                              \
         else for (size_t i = 0; i < n; i++) memcpy(y + (ptrdiff_t)i * ys, out + i * SIZE, SIZE);   \
+    }                                                                                              \
+    /* Contiguous elements: first those before y's first vector, then words that straddle          \
+     * two words of the mask, then what is left. */                                                \
+    DROP_INLINE void run_##name(const char *x, char *y, size_t n, const uint64_t *keep,            \
+                                SCALE scale, int stream)                                           \
+    {                                                                                              \
+        const unsigned head = n < 256 ? 0 : elements_before_vector(y, SIZE);                       \
+        uint64_t left;                                                                             \
+        if (head) part_##name(x, SIZE, y, SIZE, head, keep, scale);                                \
+        stream = stream && (uintptr_t)(y + head * SIZE) % DROP_VEC == 0;                           \
+        for (x += head * SIZE, y += head * SIZE, n -= head; n >= 64; n -= 64, keep++) {            \
+            uint64_t bits = *keep >> head;                                                         \
+            if (head) bits |= keep[1] << (64 - head);                                              \
+            if (stream) word_##name(x, y, bits, scale, 1);                                         \
+            else word_##name(x, y, bits, scale, 0);                                                \
+            x += 64 * SIZE, y += 64 * SIZE;                                                        \
+        }                                                                                          \
+        if (n == 0) return;                                                                        \
+        left = *keep >> head;                                                                      \
+        if (head + n > 64) left |= keep[1] << (64 - head);                                         \
+        part_##name(x, SIZE, y, SIZE, n, &left, scale);                                            \
     }                                                                                              \
     static void apply_##name(const char *x, ptrdiff_t xs, char *y, ptrdiff_t ys, size_t n,         \
                              const uint64_t *keep, double double_scale, int streaming)             \
     {                                                                                              \
         const SCALE scale = (SCALE)double_scale;                                                   \
-        uint64_t shifted[DROP_BLOCK_WORDS];                                                        \
         if (xs == SIZE && ys == SIZE) {                                                            \
-            size_t head = -(uintptr_t)y % DROP_VEC / SIZE;                                         \
-            if (streaming && (uintptr_t)(y + head * SIZE) % DROP_VEC == 0 && n >= head + 64) {     \
-                if (head) {                                                                        \
-                    part_##name(x, xs, y, ys, head, keep, scale);                                  \
-                    skip_bits(keep, n, (unsigned)head, shifted);                                   \
-                    x += head * SIZE, y += head * SIZE, n -= head, keep = shifted;                 \
-                }                                                                                  \
-                for (; n >= 64; n -= 64, x += 64 * SIZE, y += 64 * SIZE, keep++)                   \
-                    word_##name(x, y, *keep, scale, 1);                                            \
-            } else                                                                                 \
-                for (; n >= 64; n -= 64, x += 64 * SIZE, y += 64 * SIZE, keep++)                   \
-                    word_##name(x, y, *keep, scale, 0);                                            \
-            if (n) part_##name(x, xs, y, ys, n, keep, scale);                                      \
+            run_##name(x, y, n, keep, scale, streaming);                                           \
             return;                                                                                \
         }                                                                                          \
         for (size_t take; n > 0; n -= take, keep += DROP_PART / 64) {                              \

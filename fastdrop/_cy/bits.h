@@ -3,7 +3,8 @@
 #define DROP_BITS_H
 
 #include <stdint.h>
-#include <string.h>
+
+#include "copy.h"
 
 /* `n` bits (1 to 64) from bit `at` on. */
 static inline uint64_t get_bits(const uint64_t *bits, uint64_t at, unsigned n)
@@ -19,7 +20,7 @@ static inline uint64_t get_bits(const uint64_t *bits, uint64_t at, unsigned n)
 static inline void copy_bits(uint64_t *out, uint64_t to, const uint64_t *from, uint64_t at, uint64_t n)
 {
     if (to % 64 == 0 && at % 64 == 0) {
-        memcpy(out + to / 64, from + at / 64, n / 64 * sizeof *out);
+        copy_bytes(out + to / 64, from + at / 64, n / 64 * sizeof *out);
         to += n / 64 * 64, at += n / 64 * 64, n %= 64;
     }
     while (n > 0) {

@@ -80,7 +80,7 @@ DROP_DEFINE_VALUE(f64, vf64, double)
         const size_t words = (n + 63) / 64;                                                        \
         for (int k = 0; k < inputs; k++) {                                                         \
             if (n % 64) memset(buffer[k] + (words - 1) * 64 * SIZE, 0, 64 * SIZE);                 \
-            if (in[k].stride == SIZE) memcpy(buffer[k], in[k].at, n * SIZE);                       \
+            if (in[k].stride == SIZE) copy_bytes(buffer[k], in[k].at, n * SIZE);                       \
             else                                                                                   \
                 for (size_t i = 0; i < n; i++)                                                     \
                     memcpy(buffer[k] + i * SIZE, in[k].at + (ptrdiff_t)i * in[k].stride, SIZE);    \
@@ -90,7 +90,7 @@ DROP_DEFINE_VALUE(f64, vf64, double)
             const char *p[] = {buffer[0] + at, buffer[1] + at, buffer[2] + at};                    \
             form_word_##name(form, inputs, p, out + at, keep[w], numbers, 0);                      \
         }                                                                                          \
-        if (ys == SIZE) memcpy(y, out, n * SIZE);                                                  \
+        if (ys == SIZE) copy_bytes(y, out, n * SIZE);                                                  \
         else for (size_t i = 0; i < n; i++) memcpy(y + (ptrdiff_t)i * ys, out + i * SIZE, SIZE);   \
     }                                                                                              \
     DROP_INLINE void form_run_##name(drop_form form, int inputs, const drop_input *from, char *y,  \

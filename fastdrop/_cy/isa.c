@@ -3,14 +3,23 @@
 #include <string.h>
 
 extern const drop_kernels drop_kernels_baseline;
-#if defined(DROP_X86)
+#if defined(__x86_64__)
+#include <cpuid.h>
+
 extern const drop_kernels drop_kernels_avx2, drop_kernels_avx512;
+
+/* __builtin_cpu_supports("f16c") is an error to Clang 16 and before. Whether the
+ * system saves the registers it needs, the question about AVX2 tells. */
+static int has_f16c(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
 
 static int has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") &&
-           __builtin_cpu_supports("f16c");
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && has_f16c();
 }
 
 static int has_avx512(void)
@@ -29,7 +38,7 @@ static void look(void)
 {
     int n = 0;
     if (available[0]) return;
-#if defined(DROP_X86)
+#if defined(__x86_64__)
     __builtin_cpu_init();
     if (has_avx512()) available[n++] = &drop_kernels_avx512;
     if (has_avx2()) available[n++] = &drop_kernels_avx2;

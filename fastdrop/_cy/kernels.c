@@ -5,6 +5,7 @@
 #include "pcg64.h"
 #include "philox4x32.h"
 #include "philox4x64.h"
+#include "pipeline.h"
 
 #define DROP_JOIN_(a, b) a##b
 #define DROP_JOIN(a, b) DROP_JOIN_(a, b)
@@ -20,6 +21,8 @@ const drop_kernels DROP_JOIN(drop_kernels_, DROP_ISA) = {
     .block_bits = block_bits,
     .apply = {[DROP_F16] = apply_f16, [DROP_BF16] = apply_bf16, [DROP_F32] = apply_f32,
               [DROP_F64] = apply_f64, [DROP_C64] = apply_c64, [DROP_C128] = apply_c128},
+    .pipe = {[DROP_F16] = pipe_f16, [DROP_BF16] = pipe_bf16, [DROP_F32] = pipe_f32,
+             [DROP_F64] = pipe_f64, [DROP_C64] = pipe_c64, [DROP_C128] = pipe_c128},
     .form = {[DROP_AFFINE] = {DROP_FORM_OF_ALL(affine)}, [DROP_ADD] = {DROP_FORM_OF_ALL(add)},
              [DROP_BIAS] = {DROP_FORM_OF_ALL(bias)}, [DROP_BIAS_ADD] = {DROP_FORM_OF_ALL(bias_add)},
              [DROP_RELU] = {DROP_FORM_OF_REAL(relu)}, [DROP_RELU_GRAD] = {DROP_FORM_OF_REAL(relu_grad)},

@@ -27,6 +27,11 @@ typedef struct {
 typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdiff_t y_stride,
                              size_t n, const uint64_t *keep, double scale, int streaming);
 
+/* The same for whole blocks of the mask and contiguous arrays, its bits included, where
+ * `fill` is philox4x32. Returns 0 if it did nothing, for it does not know every threshold. */
+typedef int (*drop_pipe_run)(const drop_mask *mask, uint64_t block, uint64_t blocks, const char *x,
+                             char *y, double scale, int streaming);
+
 /* What is written (backends/form.py, in its order). */
 typedef enum { DROP_SCALE, DROP_AFFINE, DROP_ADD, DROP_BIAS, DROP_BIAS_ADD, DROP_RELU,
                DROP_RELU_GRAD, DROP_GELU, DROP_GELU_GRAD, DROP_GELU_TANH, DROP_GELU_TANH_GRAD,
@@ -57,6 +62,7 @@ typedef struct {
     fastdrop_fill philox4x32, philox4x64, pcg64;
     int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
     drop_apply_run apply[DROP_DTYPES];
+    drop_pipe_run pipe[DROP_DTYPES];
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */
     drop_noise_run noise[DROP_DTYPES];           /* none for complex numbers */
 } drop_kernels;

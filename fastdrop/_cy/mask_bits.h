@@ -1,107 +1,152 @@
-/* Mask format 1 (docs/mask-format.md): random words in, packed keep bits out. */
+/* Mask format 2 (docs/mask-format.md): random words in, packed keep bits out. */
 #ifndef DROP_MASK_BITS_H
 #define DROP_MASK_BITS_H
 
+#include "copy.h"
 #include "kernels.h"
 #include "vec.h"
 
 enum {
     DROP_STRIP_WORDS = 8, /* a plane of a strip: 512 elements */
-    DROP_PLANES = 8,       /* bits every element gets before refinement */
-    DROP_REFINE_WORDS = 128,
-    DROP_REFINE_BATCH = 16 /* words: 32 numbers, and a block needs 16 on average */
+    DROP_STRIP = 64 * DROP_STRIP_WORDS,
+    DROP_PLANES = 4,        /* bits that every element gets */
+    DROP_SECOND_PLANES = 8, /* bits that those get which the first leave undecided */
+    DROP_REFINE_WORDS = 16  /* 32-bit numbers for those still undecided, two a word */
 };
 
 #define DROP_ONE ((uint64_t)1 << 40) /* probability one, as a threshold */
 
-/* Bits of the threshold that planes have to be drawn for. */
-DROP_INLINE int significant_bits(uint64_t threshold)
-{
-    return threshold == 0 || threshold == DROP_ONE ? 0 : 40 - __builtin_ctzll(threshold);
-}
+/* What a threshold makes of a block's range: how many planes, and where they are. */
+typedef struct {
+    int planes, second;   /* planes of every element, and of the undecided */
+    uint64_t refine_at, planes_at, words; /* offsets in the range: numbers, planes, end */
+} drop_block;
 
-static uint64_t block_words(uint64_t threshold)
+DROP_INLINE drop_block block_layout(uint64_t threshold)
 {
-    int bits = significant_bits(threshold);
-    if (bits <= DROP_PLANES) return (uint64_t)bits * DROP_BLOCK_WORDS;
-    return DROP_PLANES * DROP_BLOCK_WORDS + DROP_REFINE_WORDS;
-}
-
-/* Decides the elements whose planes equal the threshold's: the r-th of them in
- * the block takes the r-th 32-bit number of the block's refinement range, whose
- * first DROP_REFINE_BATCH words are in `numbers` if `drawn`. */
-DROP_INLINE int refine(const drop_mask *mask, uint64_t base, uint64_t words,
-                       const uint64_t *undecided, uint64_t *numbers, int drawn, uint64_t *keep)
-{
-    const uint64_t range = base + DROP_PLANES * DROP_BLOCK_WORDS;
-    const uint32_t low = (uint32_t)mask->threshold;
-    /* A bit for each word with work in it: looking at every word in turn would
-     * mispredict a branch at most of the few that have some. */
-    uint64_t work = 0, left = 0, w = 0;
-    for (uint64_t i = 0; i < words; i++) work |= (uint64_t)(undecided[i] != 0) << i;
-    for (unsigned rank = 0;; rank++) {
-        if (!left) {
-            if (!work) return 0;
-            w = (uint64_t)__builtin_ctzll(work);
-            work &= work - 1;
-            left = undecided[w];
-        }
-        unsigned word = rank / 2 % DROP_REFINE_WORDS;
-        if (rank % (2 * DROP_REFINE_BATCH) == 0 && !(drawn && rank == 0)) {
-            int failed = mask->fill(mask->key, range + word, DROP_REFINE_BATCH, numbers);
-            if (failed) return failed;
-        }
-        uint32_t u = (uint32_t)(numbers[word % DROP_REFINE_BATCH] >> (rank % 2 * 32));
-        keep[w] |= (uint64_t)(u < low) << __builtin_ctzll(left);
-        left &= left - 1;
-    }
+    /* Bits of the threshold that have to be drawn for. */
+    const int bits = threshold == 0 || threshold == DROP_ONE ? 0 : 40 - __builtin_ctzll(threshold);
+    drop_block b = {.planes = bits < DROP_PLANES ? bits : DROP_PLANES};
+    const int rest = bits - b.planes;
+    b.second = rest < DROP_SECOND_PLANES ? rest : DROP_SECOND_PLANES;
+    b.refine_at = (uint64_t)b.second * DROP_STRIP_WORDS;
+    b.planes_at = b.refine_at + (rest > DROP_SECOND_PLANES ? DROP_REFINE_WORDS : 0);
+    b.words = b.planes_at + (uint64_t)b.planes * DROP_BLOCK_WORDS;
+    return b;
 }
 
 /* Compares plane by plane, last plane first: whatever later planes said stands
- * only where this plane's bit equals the threshold's. */
-DROP_INLINE void compare_planes(const uint64_t *planes, int n, const uint64_t *threshold,
-                                uint64_t *keep, uint64_t *undecided)
+ * only where this plane's bit equals the threshold's, whose bits are `t`. */
+DROP_INLINE void compare_planes(const uint64_t *planes, int n, const uint64_t *t, uint64_t *less,
+                                uint64_t *equal)
 {
-    vu64 less = {0}, equal = ~less;
-    for (int j = n - 1; j >= 0; j--) {
-        vu64 u = DROP_LOAD(vu64, planes + j * DROP_STRIP_WORDS);
-        less = (~u & less) | (threshold[j] & (~u | less));
-        equal &= ~(u ^ threshold[j]);
+    for (int w = 0; w < DROP_STRIP_WORDS; w += DROP_LANES64) {
+        vu64 below = {0}, same = ~below;
+        for (int j = n - 1; j >= 0; j--) {
+            vu64 u = DROP_LOAD(vu64, planes + j * DROP_STRIP_WORDS + w);
+            below = (~u & below) | (t[j] & (~u | below));
+            same &= ~(u ^ t[j]);
+        }
+        DROP_STORE(less + w, below);
+        DROP_STORE(equal + w, same);
     }
-    DROP_STORE(keep, less);
-    DROP_STORE(undecided, equal);
+}
+
+/* The lowest bits of v, one for each set bit of `where`, moved there. */
+DROP_INLINE uint64_t deposit(uint64_t v, uint64_t where)
+{
+#if defined(__BMI2__)
+    return _pdep_u64(v, where);
+#else
+    uint64_t out = 0;
+    for (; where; where &= where - 1, v >>= 1) out |= where & -where & -(v & 1);
+    return out;
+#endif
+}
+
+/* Decides the bits of the second planes: columns that equal the threshold there
+ * take 32-bit numbers, the r-th column the r-th number. */
+DROP_INLINE void refine(const uint64_t *numbers, uint32_t low, uint64_t *equal, uint64_t *less)
+{
+    /* A bit for each word with work in it, and one loop for all words: a loop's end
+     * is mispredicted more often than not. */
+    unsigned work = 0;
+    for (int w = 0; w < DROP_STRIP_WORDS; w++) work |= (unsigned)(equal[w] != 0) << w;
+    for (unsigned rank = 0; work; rank++) {
+        const int w = __builtin_ctz(work);
+        const uint64_t lowest = equal[w] & -equal[w];
+        const uint32_t u = (uint32_t)(numbers[rank / 2 % DROP_REFINE_WORDS] >> (rank % 2 * 32));
+        less[w] |= lowest & -(uint64_t)(u < low);
+        equal[w] ^= lowest;
+        work ^= (unsigned)(equal[w] == 0) << w;
+    }
+}
+
+/* A block's elements compared with the threshold. */
+typedef struct {
+    /* By the first planes: below it, and equal to it, which leaves undecided. */
+    _Alignas(64) uint64_t less[DROP_BLOCK_WORDS], equal[DROP_BLOCK_WORDS];
+    /* By the second ones. A word more, the first one again: 64 bits start at any of 512. */
+    uint64_t second[DROP_STRIP_WORDS + 1];
+} drop_compared;
+
+enum { DROP_RANGE_WORDS = DROP_STRIP_WORDS * DROP_SECOND_PLANES + DROP_REFINE_WORDS + DROP_PLANES * DROP_BLOCK_WORDS };
+
+/* `range` holds the block's words, as far as its first `strips` strips need them. */
+DROP_INLINE void compare_block(const drop_mask *mask, const drop_block *b, const uint64_t *range,
+                               uint64_t strips, drop_compared *c)
+{
+    uint64_t t[DROP_PLANES + DROP_SECOND_PLANES];
+    _Alignas(64) uint64_t equal[DROP_STRIP_WORDS];
+    for (int j = 0; j < DROP_PLANES + DROP_SECOND_PLANES; j++) t[j] = -(mask->threshold >> (39 - j) & 1);
+    if (b->second) {
+        if (b->second == DROP_SECOND_PLANES) /* said twice: a constant unrolls the loop */
+            compare_planes(range, DROP_SECOND_PLANES, t + DROP_PLANES, c->second, equal);
+        else
+            compare_planes(range, b->second, t + DROP_PLANES, c->second, equal);
+        if (b->planes_at > b->refine_at)
+            refine(range + b->refine_at, (uint32_t)(mask->threshold << (DROP_PLANES + DROP_SECOND_PLANES - 8)), equal, c->second);
+        c->second[DROP_STRIP_WORDS] = c->second[0];
+    }
+    const uint64_t words = (uint64_t)b->planes * DROP_STRIP_WORDS;
+    range += b->planes_at;
+    for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w += DROP_STRIP_WORDS, range += words) {
+        if (b->planes == DROP_PLANES) compare_planes(range, DROP_PLANES, t, c->less + w, c->equal + w);
+        else compare_planes(range, b->planes, t, c->less + w, c->equal + w);
+    }
+}
+
+/* Word w of the block's keep bits. The words come in order: *rank counts the undecided
+ * before this one, and the r-th of them takes column r of the second planes. */
+DROP_INLINE uint64_t keep_word(const drop_compared *c, int has_second, uint64_t w, uint64_t *rank)
+{
+    if (!has_second) return c->less[w];
+    const uint64_t equal = c->equal[w], *from = c->second + *rank / 64 % DROP_STRIP_WORDS;
+    const uint64_t bits = from[0] >> *rank % 64 | from[1] << 1 << (63 - *rank % 64);
+    *rank += (uint64_t)__builtin_popcountll(equal);
+    return c->less[w] | deposit(bits, equal);
 }
 
 /* keep[0 .. DROP_BLOCK_WORDS-1]: the first n elements of block number `block`,
  * bit e % 64 of word e / 64; bits from n on are unspecified. */
 static int block_bits(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep)
 {
-    const int bits = significant_bits(mask->threshold), planes = bits < DROP_PLANES ? bits : DROP_PLANES;
-    if (planes == 0) {
+    const drop_block b = block_layout(mask->threshold);
+    if (b.planes == 0) {
         memset(keep, mask->threshold ? 0xff : 0, DROP_BLOCK_WORDS * sizeof *keep);
         return 0;
     }
-    enum { DENSE = DROP_BLOCK_WORDS * DROP_PLANES };
-    uint64_t random[DENSE + DROP_REFINE_BATCH], undecided[DROP_BLOCK_WORDS];
-    const uint64_t base = mask->draw + block * block_words(mask->threshold);
-    const uint64_t strips = (n + DROP_STRIP_WORDS * 64 - 1) / (DROP_STRIP_WORDS * 64);
-    const uint64_t dense = strips * planes * DROP_STRIP_WORDS;
-    /* The refinement range follows a whole block's planes: one call draws both. */
-    const int whole = bits > DROP_PLANES && dense == DENSE;
-    int failed = mask->fill(mask->key, base, dense + (whole ? DROP_REFINE_BATCH : 0), random);
+    _Alignas(64) uint64_t range[DROP_RANGE_WORDS];
+    drop_compared c;
+    const uint64_t strips = (n + DROP_STRIP - 1) / DROP_STRIP;
+    const uint64_t drawn = b.planes_at + strips * (uint64_t)b.planes * DROP_STRIP_WORDS;
+    int failed = mask->fill(mask->key, mask->draw + block * b.words, drawn, range);
     if (failed) return failed;
-
-    uint64_t threshold[DROP_PLANES];
-    for (int j = 0; j < planes; j++)
-        threshold[j] = -(mask->threshold >> (39 - j) & 1);
-    for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w += DROP_LANES64)
-        compare_planes(random + w / DROP_STRIP_WORDS * planes * DROP_STRIP_WORDS + w % DROP_STRIP_WORDS,
-                       planes, threshold, keep + w, undecided + w);
-    if (bits <= DROP_PLANES) return 0;
-
-    const uint64_t words = (n + 63) / 64;
-    if (n % 64) undecided[words - 1] &= ~(uint64_t)0 >> (64 - n % 64);
-    return refine(mask, base, words, undecided, random + DENSE, whole, keep);
+    compare_block(mask, &b, range, strips, &c);
+    uint64_t rank = 0;
+    if (b.second) for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w++) keep[w] = keep_word(&c, 1, w, &rank);
+    else copy_bytes(keep, c.less, strips * DROP_STRIP_WORDS * sizeof *keep);
+    return 0;
 }
 
 #endif

@@ -11,7 +11,8 @@
 #include "kernels.h"
 
 enum {
-    BLOCKS_PER_TASK = 8,
+    BLOCKS_PER_TASK = 8, /* at least */
+    TASKS_PER_THREAD = 8, /* so that a slow thread costs an eighth of its share */
     SERIAL_BELOW = 1 << 19, /* elements: waking a thread takes 40 us, and one is done before */
     /* Memory would idle while a block's bits are made, so this many bytes of x are
      * asked for before. More measured slower: the requests then hold up the work. */
@@ -34,11 +35,22 @@ static inline uint64_t last_level_cache(void)
     return size;
 }
 
+static inline int drop_item_size(drop_dtype dtype)
+{
+    static const int size[DROP_DTYPES] = {[DROP_F16] = 2, [DROP_BF16] = 2, [DROP_F32] = 4,
+                                          [DROP_F64] = 8, [DROP_C64] = 8, [DROP_C128] = 16};
+    return size[dtype];
+}
+
 static inline int is_uncached(uint64_t elements, drop_dtype dtype)
 {
-    static const int item_size[DROP_DTYPES] = {[DROP_F16] = 2, [DROP_BF16] = 2, [DROP_F32] = 4,
-                                               [DROP_F64] = 8, [DROP_C64] = 8, [DROP_C128] = 16};
-    return elements * (uint64_t)item_size[dtype] > last_level_cache();
+    return elements * (uint64_t)drop_item_size(dtype) > last_level_cache();
+}
+
+static inline uint64_t blocks_per_task(uint64_t blocks, int threads)
+{
+    const uint64_t n = threads > 1 ? blocks / ((uint64_t)threads * TASKS_PER_THREAD) : blocks;
+    return n > BLOCKS_PER_TASK ? n : BLOCKS_PER_TASK;
 }
 
 /* Makes streamed stores visible to the thread that waits for this one. */

@@ -7,6 +7,7 @@
 #ifndef DROP_PHILOX4X64_H
 #define DROP_PHILOX4X64_H
 
+#include "copy.h"
 #include "vec.h"
 
 typedef unsigned __int128 u128;
@@ -134,7 +135,7 @@ static int philox4x64_fill(const void *key, uint64_t position, uint64_t n, uint6
     for (; n > 0; skip = 0) {
         uint64_t block[4], take = 4 - skip < n ? 4 - skip : n;
         philox4x64_block(k, counter, block);
-        memcpy(out, block + skip, take * sizeof *out);
+        copy_bytes(out, block + skip, take * sizeof *out);
         philox4x64_skip(counter, 1);
         out += take;
         n -= take;

@@ -22,6 +22,7 @@
 enum {
     MOST_WORKERS = 255,
     SPINS = 2000, /* some 20-50 us of looking for the next operation before sleeping */
+    STACK = 8 << 20, /* bytes: musl's default of 128 KB and macOS' of 512 are little for a plug-in's fill */
 };
 
 /* Waiting for something that is about to happen; on a processor that has more
@@ -149,11 +150,14 @@ static void hire(int wanted)
     if (!fork_handled) fork_handled = pthread_atfork(NULL, NULL, forget_workers) == 0;
     if (!fork_handled) return;
     if (wanted > MOST_WORKERS) wanted = MOST_WORKERS;
-    for (; workers < wanted; workers++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, work, NULL) != 0) return; /* fewer will do */
-        pthread_detach(thread);
-    }
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) return;
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    while (workers < wanted && pthread_create(&thread, &attributes, work, NULL) == 0)
+        workers++; /* fewer will do */
+    pthread_attr_destroy(&attributes);
 }
 
 void drop_parallel(int threads, int64_t tasks, drop_task task, void *context)

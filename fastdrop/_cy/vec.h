@@ -38,18 +38,26 @@ typedef double vf64 __attribute__((vector_size(DROP_VEC)));
 #define DROP_LOAD(type, from) (__extension__({ type v_; memcpy(&v_, (from), sizeof v_); v_; }))
 #define DROP_STORE(to, v) (__extension__({ __typeof__(v) v_ = (v); memcpy((to), &v_, sizeof v_); }))
 
-/* Lane lists of the native width: DROP_FIRST64 cuts one from eight numbers. The
- * others name each lane's bit; AVX-512 has mask registers instead. */
-#if DROP_VEC == 64
-#define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b, c, d, e, f, g, h}
-#elif DROP_VEC == 32
-#define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b, c, d}
+/* Makes the compiler have both values in registers at this place in the code. AVX-512
+ * needs no such help. */
+#if defined(__x86_64__) && !defined(__AVX512F__)
+#define DROP_PIN(a, b) __asm__ volatile("" : "+x"(a), "+x"(b))
+#elif defined(__aarch64__)
+#define DROP_PIN(a, b) __asm__ volatile("" : "+w"(a), "+w"(b))
+#else
+#define DROP_PIN(a, b) ((void)0)
+#endif
+
+/* Keeps the compiler from knowing how an integer came about. */
+#define DROP_FORGET(n) __asm__("" : "+r"(n))
+
+/* Lane lists of the native width that name each lane's bit; AVX-512 has mask registers instead. */
+#if DROP_VEC == 32
 #define DROP_BITS32 {1, 2, 4, 8, 16, 32, 64, 128}
 #define DROP_PAIRS32 {1, 1, 2, 2, 4, 4, 8, 8}
 #define DROP_QUADS32 {1, 1, 1, 1, 2, 2, 2, 2}
 #define DROP_BITS16 {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}
-#else
-#define DROP_FIRST64(a, b, c, d, e, f, g, h) {a, b}
+#elif DROP_VEC == 16
 #define DROP_BITS32 {1, 2, 4, 8}
 #define DROP_PAIRS32 {1, 1, 2, 2}
 #define DROP_QUADS32 {1, 1, 1, 1}
@@ -73,24 +81,38 @@ DROP_INLINE vu64 mul32(vu64 a, vu64 b)
 #endif
 }
 
-/* out[] = a[0], b[0], a[1], b[1], ... */
-DROP_INLINE void store_interleaved(uint64_t *out, vu64 a, vu64 b)
+/* Lanes' numbers in the order that store_pairs wants them in. */
+#if DROP_VEC == 64
+#define DROP_PAIR_ORDER {0, 4, 1, 5, 2, 6, 3, 7}
+#elif DROP_VEC == 32
+#define DROP_PAIR_ORDER {0, 2, 1, 3}
+#else
+#define DROP_PAIR_ORDER {0, 1}
+#endif
+
+/* out[2 * i] and out[2 * i + 1] become a's and b's lane number i, in DROP_PAIR_ORDER:
+ * that order needs shuffles within 128 bits only, the cheapest there are. */
+DROP_INLINE void store_pairs(uint64_t *out, vu64 a, vu64 b)
 {
 #if defined(__AVX512F__)
-    const __m512i lo = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
-    const __m512i hi = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
-    _mm512_storeu_si512(out, _mm512_permutex2var_epi64((__m512i)a, lo, (__m512i)b));
-    _mm512_storeu_si512(out + 8, _mm512_permutex2var_epi64((__m512i)a, hi, (__m512i)b));
+    DROP_STORE(out, (vu64)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b));
+    DROP_STORE(out + DROP_LANES64, (vu64)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b));
 #elif defined(__AVX2__)
-    __m256i lo = _mm256_unpacklo_epi64((__m256i)a, (__m256i)b);
-    __m256i hi = _mm256_unpackhi_epi64((__m256i)a, (__m256i)b);
-    _mm256_storeu_si256((__m256i *)out, _mm256_permute2x128_si256(lo, hi, 0x20));
-    _mm256_storeu_si256((__m256i *)out + 1, _mm256_permute2x128_si256(lo, hi, 0x31));
+    DROP_STORE(out, (vu64)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b));
+    DROP_STORE(out + DROP_LANES64, (vu64)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b));
 #else
-    for (int i = 0; i < DROP_LANES64; i++) {
-        out[2 * i] = a[i];
-        out[2 * i + 1] = b[i];
-    }
+    DROP_STORE(out, ((vu64){a[0], b[0]}));
+    DROP_STORE(out + DROP_LANES64, ((vu64){a[1], b[1]}));
+#endif
+}
+
+/* Low 32 bits of each lane of a below those of b. */
+DROP_INLINE vu64 join_low32(vu64 a, vu64 b)
+{
+#if defined(__AVX512F__)
+    return (vu64)_mm512_mask_shuffle_epi32((__m512i)a, 0xaaaa, (__m512i)b, _MM_PERM_CCAA);
+#else
+    return (a & 0xffffffffu) | (b << 32);
 #endif
 }
 

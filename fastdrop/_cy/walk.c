@@ -21,10 +21,12 @@ typedef struct {
     const drop_arrays *a;
     uint64_t size;
     drop_apply_run run;
+    drop_pipe_run pipe; /* for whole blocks of contiguous arrays, or NULL */
     double scale;
     int streaming;
     ptrdiff_t prefetch; /* bytes of x to ask for before a block's bits are made */
     int axis; /* along which rows run: the one with the smallest stride */
+    uint64_t task_blocks; /* along rows */
     uint64_t columns, bands, chunks, band_rows, chunk_columns;
     uint8_t *bits_out;
     atomic_int failure;
@@ -122,12 +124,19 @@ static void row_task(void *context, int64_t task)
     operation *op = context;
     const int last = op->a->ndim - 1;
     const uint64_t lead = op->first % DROP_BLOCK; /* elements of the first block before x's */
-    uint64_t block = op->first / DROP_BLOCK + (uint64_t)task * BLOCKS_PER_TASK;
-    uint64_t from = (uint64_t)task * BLOCKS_PER_TASK * DROP_BLOCK;
+    uint64_t block = op->first / DROP_BLOCK + (uint64_t)task * op->task_blocks;
+    uint64_t from = (uint64_t)task * op->task_blocks * DROP_BLOCK;
     uint64_t at = from > lead ? from - lead : 0;
-    uint64_t stop = min_u64(from + BLOCKS_PER_TASK * DROP_BLOCK - lead, op->size);
+    uint64_t stop = min_u64(from + op->task_blocks * DROP_BLOCK - lead, op->size);
+    const uint64_t whole = (stop - at) / DROP_BLOCK;
     cursor c;
     cursor_at(&c, op->a, 0, op->a->ndim, at);
+    if (op->pipe && whole > 1 &&
+        op->pipe(op->mask, block, whole, op->a->x + c.x, op->a->y + c.y, op->scale, op->streaming)) {
+        at += whole * DROP_BLOCK;
+        block += whole;
+        cursor_move(&c, op->a, 0, op->a->ndim, (ptrdiff_t)(whole * DROP_BLOCK));
+    }
     for (; at < stop; block++) {
         uint64_t keep[DROP_BLOCK_WORDS], piece[DROP_BLOCK_WORDS];
         uint64_t bit = (at + lead) % DROP_BLOCK, end = bit + min_u64(DROP_BLOCK - bit, stop - at);
@@ -238,8 +247,13 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
     op.prefetch = uncached ? PREFETCH : 0;
     if (op.size < SERIAL_BELOW) threads = 1;
     if (op.axis == arrays->ndim - 1) {
+        const ptrdiff_t item = drop_item_size(dtype);
+        if (mask->fill == kernels->philox4x32 && arrays->ndim == 1 && first % DROP_BLOCK == 0 &&
+            arrays->x_stride[0] == item && arrays->y_stride[0] == item)
+            op.pipe = kernels->pipe[dtype];
         uint64_t blocks = (first % DROP_BLOCK + op.size + DROP_BLOCK - 1) / DROP_BLOCK;
-        drop_parallel(threads, (int64_t)((blocks + BLOCKS_PER_TASK - 1) / BLOCKS_PER_TASK), row_task, &op);
+        op.task_blocks = blocks_per_task(blocks, threads);
+        drop_parallel(threads, (int64_t)((blocks + op.task_blocks - 1) / op.task_blocks), row_task, &op);
     } else {
         int64_t tasks = plan_bands(&op);
         drop_parallel(threads, tasks, band_task, &op);

@@ -1,4 +1,4 @@
-"""Mask format 1 compiled by Numba: random words in, keep bits, products out.
+"""Mask format 2 compiled by Numba: random words in, keep bits, products out.
 
 One file, because Numba's cache notices changes of the file that a function is
 in, and not of the functions it calls: split in two, it would run stale code.
@@ -20,7 +20,7 @@ from numba.extending import intrinsic as _untyped_intrinsic
 from numba.extending import overload as _untyped_overload
 from numpy.typing import NDArray
 
-from ..mask_format import BLOCK, ONE, PLANES, REFINE_WORDS, STRIP
+from ..mask_format import BLOCK, COLUMNS, PLANES, REFINE_WORDS, SECOND_PLANES, STRIP
 
 Words = NDArray[np.uint64]
 Word = Any  # np.uint64: NumPy's own types would have mypy want a cast for each shift
@@ -48,7 +48,7 @@ def _overload(function: Callable[..., Any]) -> Callable[[F], F]:
 
 
 # What a mask is to the kernels: a uint64 array with these fields.
-KIND, FILL, KEY, DRAW, THRESHOLD, SIGNIFICANT, BLOCK_WORDS = range(7)
+KIND, FILL, KEY, DRAW, THRESHOLD, FIRST, SECOND, REFINES, RANGE = range(9)
 
 # Kinds of RNG: those with a twin here, those called through an address.
 PHILOX4X32, PHILOX, PCG64, COMPILED, SEQUENTIAL = range(5)
@@ -57,13 +57,12 @@ TASK_BLOCKS: Final = 16  # blocks that one thread takes at once
 
 _BLOCK_WORDS: Final = BLOCK // 64
 _STRIP_WORDS: Final = STRIP // 64
-_REFINE_BATCH: Final = 16  # words: 32 numbers, and a block needs 16 on average
-_PLANE_WORDS: Final = PLANES * _BLOCK_WORDS
+_COLUMN_WORDS: Final = COLUMNS // 64
+_RANGE_WORDS: Final = SECOND_PLANES * _COLUMN_WORDS + REFINE_WORDS + PLANES * _BLOCK_WORDS
 
 _0, _1, _32, _58, _63 = (np.uint64(n) for n in (0, 1, 32, 58, 63))
 _LOW32: Final = np.uint64(0xFFFFFFFF)
 _ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
-_ONE: Final = np.uint64(ONE)
 
 
 # --- Addresses, and 128-bit products: what Numba has no words for ---------------------------
@@ -277,75 +276,99 @@ def _fill(mask: Words, position: Word, n: int, out: Words) -> int:
 
 
 @_njit()
-def _compare_planes(random: Words, planes: int, threshold: Word, keep: Words, equal: Words) -> None:
-    """Compare each element's leading bits with the threshold's, last plane first.
+def _compare_planes(
+    random: Words, planes: int, threshold: Word, skip: int, less: Words, equal: Words
+) -> None:
+    """Compare numbers in planes with the threshold's bits behind its first `skip`.
 
-    Whatever later planes said stands only where a plane's bit equals the threshold's.
+    The last plane comes first: whatever later planes said stands only where a
+    plane's bit equals the threshold's.
     """
-    for strip in range(0, keep.size, _STRIP_WORDS):
+    for strip in range(0, less.size, _STRIP_WORDS):
         for w in range(strip, strip + _STRIP_WORDS):
-            less, same = _0, _ALL
+            below, same = _0, _ALL
             for j in range(planes - 1, -1, -1):
-                t = _0 - (threshold >> np.uint64(39 - j) & _1)
+                t = _0 - (threshold >> np.uint64(39 - skip - j) & _1)
                 u = random[strip * planes + j * _STRIP_WORDS + w - strip]
-                less = (less & ~u) | (t & (less | ~u))
+                below = (below & ~u) | (t & (below | ~u))
                 same &= ~(u ^ t)
-            keep[w] = less
+            less[w] = below
             equal[w] = same
 
 
 @_njit()
-def _refine(
-    mask: Words, position: Word, undecided: Words, numbers: Words, n: int, keep: Words
-) -> int:
-    """Decide the elements whose planes equal the threshold's.
-
-    The r-th of them in the block takes the r-th 32-bit number from `position` on.
-    """
-    low = mask[THRESHOLD] & _LOW32
+def _refine(numbers: Words, low: Word, equal: Words, less: Words) -> None:
+    """Decide the columns that equal the threshold: the r-th takes the r-th 32-bit number."""
     rank = 0
-    for w in range((n + 63) // 64):
-        left = undecided[w]
-        if 64 * w + 64 > n:
-            left &= _ALL >> np.uint64(64 * w + 64 - n)
+    for w in range(_COLUMN_WORDS):
+        left = equal[w]
         while left:
-            word = rank // 2 % REFINE_WORDS
-            if rank % (2 * _REFINE_BATCH) == 0:
-                status = _fill(mask, position + np.uint64(word), _REFINE_BATCH, numbers)
-                if status:
-                    return status
-            number = numbers[word % _REFINE_BATCH] >> np.uint64(rank % 2 * 32) & _LOW32
+            number = numbers[rank // 2 % REFINE_WORDS] >> np.uint64(rank % 2 * 32) & _LOW32
             others = left & (left - _1)
             if number < low:
-                keep[w] |= left ^ others
+                less[w] |= left ^ others
             left = others
             rank += 1
-    return 0
+
+
+@_njit(inline=True)
+def _deposit(values: Word, where: Word) -> Word:
+    """Return the lowest bits of `values`, one for each set bit of `where`, moved there."""
+    out = _0
+    while where:
+        others = where & (where - _1)
+        out |= (where ^ others) & (_0 - (values & _1))
+        where = others
+        values >>= _1
+    return out
+
+
+@_njit()
+def _decide(columns: Words, undecided: Words, n: int, keep: Words) -> None:
+    """Give the r-th undecided element of a block column r's bit."""
+    rank = 0
+    for w in range((n + 63) // 64):
+        at, down = rank // 64 % _COLUMN_WORDS, np.uint64(rank % 64)
+        above = columns[(at + 1) % _COLUMN_WORDS]
+        # Shifted twice, for a shift by 64 is none.
+        values = columns[at] >> down | above << _1 << (_63 - down)
+        keep[w] |= _deposit(values, undecided[w])
+        left = undecided[w]
+        while left:
+            left &= left - _1
+            rank += 1
 
 
 @_njit()
 def _block_bits(mask: Words, block: int, n: int, scratch: Words, keep: Words) -> int:
     """Make keep[0:64] of a block's first n elements; bits from n on are unspecified."""
-    significant: Any = np.int64(mask[SIGNIFICANT])
-    if significant == 0:
+    planes: Any = np.int64(mask[FIRST])
+    second: Any = np.int64(mask[SECOND])
+    if planes == 0:
         keep[:] = _ALL if mask[THRESHOLD] else _0
         return 0
-    planes = min(significant, PLANES)
-    position = mask[DRAW] + np.uint64(block) * mask[BLOCK_WORDS]
-    random, undecided = scratch[:_PLANE_WORDS], scratch[_PLANE_WORDS : _PLANE_WORDS + _BLOCK_WORDS]
-    numbers = scratch[_PLANE_WORDS + _BLOCK_WORDS :]
-    status = _fill(mask, position, -(-n // STRIP) * _STRIP_WORDS * planes, random)
+    position = mask[DRAW] + np.uint64(block) * mask[RANGE]
+    random, undecided = scratch[:_RANGE_WORDS], scratch[_RANGE_WORDS : -2 * _COLUMN_WORDS]
+    less, equal = scratch[-2 * _COLUMN_WORDS : -_COLUMN_WORDS], scratch[-_COLUMN_WORDS:]
+    numbers = second * _COLUMN_WORDS
+    first = numbers + REFINE_WORDS * np.int64(mask[REFINES])
+    drawn = first + -(-n // STRIP) * _STRIP_WORDS * planes
+    status = _fill(mask, position, drawn, random)
     if status:
         return status
-    _compare_planes(random, planes, mask[THRESHOLD], keep, undecided)
-    if significant <= PLANES:
-        return 0
-    return _refine(mask, position + np.uint64(_PLANE_WORDS), undecided, numbers, n, keep)
+    _compare_planes(random[first:], planes, mask[THRESHOLD], 0, keep, undecided)
+    if second:
+        _compare_planes(random, second, mask[THRESHOLD], planes, less, equal)
+        if mask[REFINES]:
+            low = (mask[THRESHOLD] & np.uint64(0xFFFFFFF)) << np.uint64(4)
+            _refine(random[numbers:], low, equal, less)
+        _decide(less, undecided, n, keep)
+    return 0
 
 
 @_njit(inline=True)
 def _new_scratch() -> Words:
-    return np.empty(_PLANE_WORDS + _BLOCK_WORDS + _REFINE_BATCH, np.uint64)
+    return np.empty(_RANGE_WORDS + _BLOCK_WORDS + 2 * _COLUMN_WORDS, np.uint64)
 
 
 @_njit()

@@ -1,17 +1,20 @@
-"""The oracle: mask format 1 and its use in plain NumPy, one step a line."""
+"""The oracle: mask format 2 and its use in plain NumPy, one step a line."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array
-from ..mask_format import BLOCK, PLANES, STRIP, Rate
+from ..mask_format import BLOCK, COLUMNS, PRECISION, REFINE_WORDS, STRIP, Rate
 from ..rng import Stream
 from .base import Backend
 from .form import SCALE, evaluate
 
 Bools = NDArray[np.bool_]
+Words = NDArray[np.uint64]
 
 _BLOCKS_AT_ONCE = 256  # a million elements, some 30 MB of intermediate arrays
 
@@ -46,35 +49,55 @@ def keep(stream: Stream, draw: int, rate: Rate, first: int, n: int) -> Bools:
 
 def keep_blocks(stream: Stream, draw: int, rate: Rate, block: int, count: int) -> Bools:
     """Return whether the elements of `count` blocks are kept: bool, flat."""
-    if rate.significant == 0:
+    if rate.planes == 0:
         return np.full(count * BLOCK, rate.threshold > 0)
     words = stream.words(draw + block * rate.block_words, count * rate.block_words)
-    words = words.reshape(count, rate.block_words)
-    planes = min(rate.significant, PLANES)
-    high = _high_bits(words[:, : planes * BLOCK // 64], planes)
-    if rate.significant <= PLANES:
-        return (high < rate.threshold >> (40 - planes)).reshape(-1)
-    kept = high < rate.threshold >> 32
-    undecided = high == rate.threshold >> 32
-    numbers = _halves(words[:, planes * BLOCK // 64 :])
-    rank = np.cumsum(undecided, axis=1) - 1
-    low = np.take_along_axis(numbers, rank % numbers.shape[1], axis=1)
-    decided: Bools = kept | undecided & (low < rate.threshold & 0xFFFFFFFF)
-    return decided.reshape(-1)
+    second, numbers, first = _split(words.reshape(count, rate.block_words), rate)
+    below, undecided = _compare(first, rate.planes, rate, skip=0)
+    if rate.second:
+        columns, same = _compare(second, rate.second, rate, skip=rate.planes)
+        if rate.refines:
+            # 28 bits of the threshold are left, and compared as the upper ones of 32.
+            low = _taken(_halves(numbers), same) < (rate.threshold & 0xFFFFFFF) << 4
+            columns |= same & low
+        below |= undecided & _taken(columns, undecided)
+    return below.reshape(-1)
 
 
-def _high_bits(words: NDArray[np.uint64], planes: int) -> NDArray[np.uint8]:
-    """Return the leading `planes` bits of each element's number: (blocks, BLOCK)."""
+def _split(words: Words, rate: Rate) -> tuple[Words, Words, Words]:
+    """Return a block's words as second planes, numbers and first planes."""
+    second = COLUMNS // 64 * rate.second
+    planes = second + (REFINE_WORDS if rate.refines else 0)
+    return words[:, :second], words[:, second:planes], words[:, planes:]
+
+
+def _compare(words: Words, planes: int, rate: Rate, skip: int) -> tuple[Bools, Bools]:
+    """Return whether numbers of some bits are below the threshold's, and whether equal.
+
+    The threshold's bits are those behind its first `skip` ones.
+    """
+    numbers = _numbers(words, planes)
+    t = rate.threshold >> (PRECISION - skip - planes) & ((1 << planes) - 1)
+    return numbers < t, numbers == t
+
+
+def _taken(values: NDArray[Any], where: Bools) -> NDArray[Any]:
+    """Return, for the r-th True of each block, value r, counted from 0 and round and round."""
+    rank = np.cumsum(where, axis=1) - 1
+    return np.take_along_axis(values, rank % values.shape[1], axis=1)
+
+
+def _numbers(words: Words, planes: int) -> NDArray[np.uint8]:
+    """Return the numbers whose bits lie in planes, strip by strip: (blocks, elements)."""
     octets = words.astype("<u8").view(np.uint8)
-    bits = np.unpackbits(octets, axis=1, bitorder="little")
-    bits = bits.reshape(len(words), BLOCK // STRIP, planes, STRIP)
-    high = np.zeros((len(words), BLOCK // STRIP, STRIP), np.uint8)
+    bits = np.unpackbits(octets, axis=1, bitorder="little").reshape(len(words), -1, planes, STRIP)
+    numbers = np.zeros((len(words), bits.shape[1], STRIP), np.uint8)
     for plane in range(planes):
-        high = (high << np.uint8(1)) | bits[:, :, plane]
-    return high.reshape(len(words), BLOCK)
+        numbers = (numbers << np.uint8(1)) | bits[:, :, plane]
+    return numbers.reshape(len(words), -1)
 
 
-def _halves(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _halves(words: Words) -> Words:
     """Return the 32-bit halves of words, low half first."""
     halves = np.stack([words & np.uint64(0xFFFFFFFF), words >> np.uint64(32)], axis=-1)
     return halves.reshape(len(words), -1)

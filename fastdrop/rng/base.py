@@ -6,7 +6,6 @@ lives. Position, locking, seeding, spawning and state come from here.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .capsule import FILL, Fill, open_capsule
-from .counter import STREAM_END, Counter
+from .counter import STREAM_END, Counter, exclusive
 
 if TYPE_CHECKING:  # NumPy loads numpy.random at its first use, and so does fastdrop
     from numpy.random import SeedSequence
@@ -211,7 +210,9 @@ class RNG:
         """
         if n_children < 0:
             raise ValueError(f"n_children must be 0 or more, but got {n_children}")
-        return [type(self)(seed) for seed in self._seed_seq.spawn(n_children)]
+        with exclusive():  # without the GIL, two threads could get the same children
+            seeds = self._seed_seq.spawn(n_children)
+        return [type(self)(seed) for seed in seeds]
 
     def reseed(self, seed: Seed = None) -> None:
         """Start over, as a new generator with this seed would."""
@@ -312,6 +313,3 @@ def fill_address(algorithm: type[RNG]) -> int:
         address = 0 if algorithm.capsule is None else algorithm.opened().address
         algorithm._fill_address = address  # type: ignore[attr-defined]
     return address
-
-
-assert ctypes.sizeof(ctypes.c_void_p) == 8, "fastdrop needs a 64-bit platform"

@@ -13,6 +13,12 @@ from typing import Any, Final, NamedTuple
 ABI_VERSION: Final = 1
 CAPSULE_NAME: Final = b"fastdrop.rng"
 
+_ADDRESS_BITS: Final = 8 * ctypes.sizeof(ctypes.c_void_p)
+if _ADDRESS_BITS != 64:
+    raise ImportError(
+        f"fastdrop needs a 64-bit Python, but the addresses of this one have {_ADDRESS_BITS} bits"
+    )
+
 FILL = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p
 )

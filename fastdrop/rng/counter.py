@@ -15,6 +15,11 @@ STREAM_END = (1 << 64) - 1  # words in a stream: positions are 64 bits wide
 _lock = threading.Lock()
 
 
+def exclusive() -> threading.Lock:
+    """Return that lock, for what else must not happen in two threads at once and is short."""
+    return _lock
+
+
 def _renew_lock() -> None:
     global _lock
     _lock = threading.Lock()

@@ -14,6 +14,7 @@ import numpy as np
 
 from .base import Stream, Words
 from .builtin import BuiltinRNG
+from .counter import exclusive
 from .pcg64 import PCG64, key_of
 from .philox import Philox, numpy_state
 
@@ -158,13 +159,14 @@ class NumpyRNG:
         """Return the next 64-bit words of the stream, one as an int for None."""
         if size is not None and size < 0:
             raise ValueError(f"size must be 0 or more, but got {size}")
-        with self.bit_generator.lock:
-            words = _next_words(self.bit_generator, 1 if size is None else size)
+        words = _next_words(self.bit_generator, 1 if size is None else size)
         return int(words[0]) if size is None else words
 
     def spawn(self, n_children: int) -> list[NumpyRNG]:
         """Return RNGs with independent streams, as the bit generator spawns them."""
-        return [NumpyRNG(child) for child in self.bit_generator.spawn(n_children)]
+        with exclusive():
+            children = self.bit_generator.spawn(n_children)
+        return [NumpyRNG(child) for child in children]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -203,7 +205,10 @@ def _snapshot(bit_generator: BitGenerator) -> tuple[Stream, int]:
 
 
 def _skip(bit_generator: BitGenerator, words: int) -> None:
-    """Advance a bit generator by `words` calls of its next_uint64."""
+    """Advance a bit generator, whose lock is held, by `words` calls of its next_uint64.
+
+    Before NumPy 2.4 that lock cannot be taken twice, and what draws takes it: clones draw.
+    """
     kind = type(bit_generator)
     if kind is np.random.PCG64 or kind is np.random.PCG64DXSM:  # one step is one word
         before = bit_generator.state
@@ -215,12 +220,16 @@ def _skip(bit_generator: BitGenerator, words: int) -> None:
         whole, rest = divmod(position - 1, 4) if position else (0, -1)
         counter = _counter(state) + whole
         # Up to the start of the block that the position lies in, then into it.
-        bit_generator.state = numpy_state(state["state"]["key"], counter - 1)
-        bit_generator.random_raw(rest + 1, output=False)
-        _put_half_word_back(bit_generator, state)
+        clone: BitGenerator = np.random.Philox(0)
+        clone.state = numpy_state(state["state"]["key"], counter - 1)
+        clone.random_raw(rest + 1, output=False)
+        _put_half_word_back(clone, state)
+        bit_generator.state = clone.state
     else:
+        clone = copy.deepcopy(bit_generator)
         for done in range(0, words, _CHUNK):
-            _next_words(bit_generator, min(_CHUNK, words - done))
+            _next_words(clone, min(_CHUNK, words - done))
+        bit_generator.state = clone.state
 
 
 def _put_half_word_back(bit_generator: BitGenerator, before: Any) -> None:
