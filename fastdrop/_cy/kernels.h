@@ -48,7 +48,7 @@ typedef struct {
     double scale, shift, dropped;
 } drop_numbers;
 
-/* y[i] = form of in[0][i], in[1][i], ... for up to DROP_BLOCK elements. */
+/* y[i] = form of in[0][i], in[1][i], ... for n elements. */
 typedef void (*drop_form_run)(const drop_input *in, char *y, ptrdiff_t y_stride, size_t n,
                               const uint64_t *keep, const drop_numbers *numbers, int streaming);
 

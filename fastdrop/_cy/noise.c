@@ -16,9 +16,6 @@ enum {
     ALONE_BELOW = 1 << 16, /* elements: waking a thread takes as long */
 };
 
-static const int item_size[DROP_DTYPES] = {[DROP_F16] = 2, [DROP_BF16] = 2, [DROP_F32] = 4,
-                                           [DROP_F64] = 8};
-
 typedef struct {
     ptrdiff_t length, x, y, word; /* steps in bytes, and in words */
 } axis;
@@ -194,7 +191,7 @@ int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_no
                    drop_dtype dtype, int threads)
 {
     work w = {.noise = noise, .run = kernels->noise[dtype], .x = arrays->x, .y = arrays->y,
-              .size = item_size[dtype]};
+              .size = drop_item_size(dtype)};
     look_at_axes(&w, arrays);
     if (w.elements == 0) return 0;
     if (w.elements < ALONE_BELOW) threads = 1;
