@@ -70,6 +70,7 @@ def without_axes(shape: tuple[int, ...], shared: frozenset[int]) -> tuple[int, .
     return tuple(1 if axis in shared else n for axis, n in enumerate(shape))
 
 
+@lru_cache(maxsize=1024)
 def mask_strides(shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> Strides | None:
     """Return the mask's strides for an array of `shape`; None if no element shares."""
     if noise_shape == shape:
@@ -86,6 +87,7 @@ def c_strides(shape: tuple[int, ...]) -> Strides:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
+@lru_cache(maxsize=1024)
 def span(shape: tuple[int, ...], strides: Strides) -> int:
     """Return how many of a mask's elements lie from the first to the last one looked at."""
     if math.prod(shape) == 0:

@@ -5,6 +5,7 @@
 cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
 
 cnp.import_array()
 
@@ -337,16 +338,32 @@ cdef int run_operation(drop_operation *op, int form, double scale, double shift,
 
 
 def evaluate(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
-             int form, double scale, double shift, double dropped, tuple inputs, cnp.ndarray y,
-             int threads):
-    """Write a form of the inputs, each of y's shape, under a mask in C order."""
+             tuple strides, uint64_t shared, int form, double scale, double shift, double dropped,
+             tuple inputs, cnp.ndarray y, int threads):
+    """Write a form of the inputs, each of y's shape, under a mask; return the status.
+
+    It is in C order or, if `shared` is not 0, its first elements, that many, walked with strides.
+    """
     cdef drop_mask mask = make_mask(fill, key, draw, threshold)
     cdef drop_operation op
-    set_axes(&op, (0,) * y.ndim, inputs, y)
-    op.bits = NULL
+    cdef uint64_t *bits = NULL
+    cdef int status
+    set_axes(&op, strides, inputs, y)
+    if shared:
+        bits = <uint64_t *>malloc((shared + 63) // 64 * sizeof(uint64_t))
+        if bits == NULL:
+            return DROP_NO_MEMORY
+        with nogil:
+            status = drop_bits(kernels, &mask, first, shared, <uint8_t *>bits, threads)
+        if status:
+            free(bits)
+            return status
+    op.bits = bits
     op.mask = &mask
     op.first = first
-    return run_operation(&op, form, scale, shift, dropped, threads)
+    status = run_operation(&op, form, scale, shift, dropped, threads)
+    free(bits)
+    return status
 
 
 def evaluate_bits(cnp.ndarray keep, tuple strides, int form, double scale, double shift,

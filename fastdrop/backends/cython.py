@@ -13,7 +13,7 @@ from ..mask_format import BLOCK, Rate
 from ..normal import Noise
 from ..rng import Stream
 from ..rng.base import check_status
-from ..sharing import Strides, c_strides
+from ..sharing import Strides, c_strides, span
 from ..threads import get_num_threads
 from .base import Backend
 from .form import KINDS, Form
@@ -104,8 +104,8 @@ class CythonBackend(Backend):
         x: Array,
         out: Array,
     ) -> None:
-        if stream.sequential or strides != c_strides(x.shape) or not _rows_are_last(out):
-            # Bits that are shared, or wanted in another order, are made ahead.
+        if stream.sequential or not (out.flags.c_contiguous or _rows_are_last(out)):
+            # Bits that are wanted in another order are made ahead.
             super().evaluate(stream, draw, rate, first, strides, form, x, out)
             return
         status = _core.evaluate(
@@ -114,6 +114,8 @@ class CythonBackend(Backend):
             draw,
             rate.threshold,
             first,
+            strides,
+            0 if strides == c_strides(x.shape) else span(x.shape, strides),
             KINDS.index(form.kind),
             rate.scale,
             form.shift,
@@ -176,5 +178,5 @@ def _rows_are_last(out: Array) -> bool:
 
 def _raise(status: int, stream: Stream) -> None:
     if status == _core.NO_MEMORY:
-        raise MemoryError("no memory for the mask bits of a transposed array")
+        raise MemoryError("no memory for the mask's bits")
     check_status(status, stream.algorithm.name)
