@@ -328,7 +328,7 @@ SHARED: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 }
 
 
-@each("shared-masks", "{0}, 1M, p = {1}", "Dropout", always(1, 0.9), tuple(SHARED), PROBABILITIES)
+@each("shared-masks", "{0}, 1M, p = {1}", "Dropout", always(1.1, 1), tuple(SHARED), PROBABILITIES)
 def shared_masks(lab: Lab, name: str, p: float) -> float:
     code, shape = SHARED[name]
     whole = int(np.prod(shape[1:]))

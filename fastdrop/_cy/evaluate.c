@@ -84,15 +84,17 @@ static void spread_bits(uint64_t *out, uint64_t to, const uint64_t *bits, uint64
 {
     uint64_t word = to % 64 ? out[to / 64] : 0;
     for (; rows; rows--, from += (uint64_t)step) {
-        const uint64_t fill = -(bits[from / 64] >> from % 64 & 1);
-        for (uint64_t left = length; left;) {
-            const uint64_t room = 64 - to % 64, take = min_u64(left, room);
-            word |= fill >> (64 - take) << to % 64;
-            to += take, left -= take;
-            if (take < room) break;
-            out[to / 64 - 1] = word;
-            word = 0;
+        const uint64_t fill = -(bits[from / 64] >> from % 64 & 1), room = 64 - to % 64;
+        uint64_t left = length;
+        if (left < room) {
+            word |= fill >> (64 - left) << to % 64;
+            to += left;
+            continue;
         }
+        out[to / 64] = word | fill << to % 64;
+        for (to += room, left -= room; left >= 64; to += 64, left -= 64) out[to / 64] = fill;
+        word = left ? fill >> (64 - left) : 0;
+        to += left;
     }
     if (to % 64) out[to / 64] = word;
 }
