@@ -21,7 +21,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path("fastdrop/_cy")
-SOURCES = ("walk.c", "evaluate.c", "pool.c", "isa.c")  # and kernels.c
+SOURCES = ("walk.c", "evaluate.c", "noise.c", "pool.c", "isa.c")  # and kernels.c
 
 # No contraction: a fused multiply-add would round differently from one
 # instruction set to the next. No trapping math: lets comparisons vectorise.

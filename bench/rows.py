@@ -310,6 +310,64 @@ def evaluation(lab: Lab, code: str, n: int) -> float:
     return seconds * 1e9
 
 
+@each("backward", "{0:,}, p = {1}", "the forward", always(1.1, 1), (MEDIUM, LARGE), PROBABILITIES)
+def backward(lab: Lab, n: int, p: float) -> float:
+    names = namespace(ones(lab.size(n)), layer=fastdrop.Dropout(p, rng=1))
+    names["layer"](names["x"])
+    return beside(lab, names, "layer.backward(x, out=y)", "layer(x, y)")
+
+
+SHARED: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
+    "Dropout2d": ("fastdrop.Dropout2d({p})", (-1, 64, 32, 32)),
+    "Dropout2d of 7 x 7": ("fastdrop.Dropout2d({p})", (-1, 512, 7, 7)),
+    "SpatialDropout2D": ("fastdrop.SpatialDropout2D({p})", (-1, 32, 32, 64)),
+    "noise_shape=(None, 1, None)": (
+        "fastdrop.Dropout({p}, noise_shape=(None, 1, None))",
+        (-1, 128, 512),
+    ),
+}
+
+
+@each("shared-masks", "{0}, 1M, p = {1}", "Dropout", always(1.1, 1), tuple(SHARED), PROBABILITIES)
+def shared_masks(lab: Lab, name: str, p: float) -> float:
+    code, shape = SHARED[name]
+    whole = int(np.prod(shape[1:]))
+    x = ones(max(lab.size(1 << 20) // whole, 1) * whole).reshape(shape)
+    layer = eval(code.format(p=p), {"fastdrop": fastdrop})
+    names = namespace(x, layer=layer, plain=fastdrop.Dropout(p))
+    return beside(lab, names, "layer(x, y)", "plain(x, y)")
+
+
+SEPARATE: Final = {
+    "dropout_add": (
+        "dropout_add(x, r, {p}, out=y)",
+        "dropout(x, {p}, out=y); np.add(y, r, out=y)",
+    ),
+    "dropout_add, new arrays": ("dropout_add(x, r, {p})", "np.add(dropout(x, {p}), r)"),
+    "bias_dropout_add": (
+        "bias_dropout_add(x, b, r, {p}, out=y)",
+        "np.add(x, b, out=y); dropout(y, {p}, out=y); np.add(y, r, out=y)",
+    ),
+    "relu_dropout": (
+        "relu_dropout(x, {p}, out=y)",
+        "np.maximum(x, 0, out=y); dropout(y, {p}, out=y)",
+    ),
+}
+
+
+@each(
+    "fused", "{0}, {1:,}, p = {2}", "times faster than apart", always(1, 2),
+    tuple(SEPARATE), (MEDIUM, LARGE), PROBABILITIES, higher=True,
+)  # fmt: skip
+def fused(lab: Lab, name: str, n: int, p: float) -> float:
+    n = lab.size(n) // 1000 * 1000
+    x = np.random.default_rng(0).normal(size=n).astype(np.float32).reshape(-1, 1000)
+    functions = {key: getattr(fastdrop, key.split(",")[0]) for key in SEPARATE}
+    names = namespace(x, r=np.ones_like(x), b=np.ones(1000, np.float32), **functions)
+    together, apart = (code.format(p=p) for code in SEPARATE[name])
+    return beside(lab, names, apart, together)
+
+
 def row_names() -> Iterator[str]:
     """Yield each row's name once, in order."""
     yield from dict.fromkeys(case.row for case in CASES)

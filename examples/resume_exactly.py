@@ -39,14 +39,15 @@ def resume(checkpoint: str, backend: str, threads: str) -> None:
     Path(checkpoint).write_bytes(pickle.dumps((network.weights, network.dropout.state_dict())))
 
 
-def main() -> bool:
+def main(backend: str = "reference") -> bool:
     whole, stopped = Network(p=0.3, seed=0), Network(p=0.3, seed=0)
     train(whole, 0, 40)
     train(stopped, 0, 20)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "checkpoint")
         checkpoint.write_bytes(pickle.dumps((stopped.weights, stopped.dropout.state_dict())))
-        command = [sys.executable, __file__, str(checkpoint), "reference", "2"]
+        threads = str(fastdrop.get_num_threads() + 1)
+        command = [sys.executable, __file__, str(checkpoint), backend, threads]
         subprocess.run(command, check=True)
         weights, state = pickle.loads(checkpoint.read_bytes())
     same = state == whole.dropout.state_dict() and all(

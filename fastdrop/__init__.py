@@ -11,6 +11,7 @@ from .backends import available_backends, get_backend, set_backend, use_backend
 from .config import show_config
 from .family import (
     AlphaDropout,
+    BlockMask,
     DropBlock2d,
     DropConnect,
     Dropout1d,
@@ -20,12 +21,15 @@ from .family import (
     FeatureAlphaDropout,
     GaussianDropout,
     GaussianNoise,
+    NoiseMask,
     SpatialDropout1D,
     SpatialDropout2D,
     SpatialDropout3D,
 )
 from .functional import dropout, dropout_backward
 from .fused import (
+    act_dropout,
+    act_dropout_backward,
     bias_dropout_add,
     dropout_add,
     mc_dropout,
@@ -52,6 +56,7 @@ __all__ = [
     "PCG64",
     "RNG",
     "AlphaDropout",
+    "BlockMask",
     "DropBlock2d",
     "DropConnect",
     "DropPath",
@@ -63,6 +68,7 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "Mask",
+    "NoiseMask",
     "Philox",
     "Philox4x32",
     "SampleMask",
@@ -70,6 +76,8 @@ __all__ = [
     "SpatialDropout2D",
     "SpatialDropout3D",
     "__version__",
+    "act_dropout",
+    "act_dropout_backward",
     "available_backends",
     "available_rngs",
     "bias_dropout_add",

@@ -25,7 +25,8 @@ def config() -> dict[str, Any]:
         "mask format": FORMAT,
         "backend": backends.get_backend(),
         **backends.current().info(),
-        "shared masks and forms": _how_forms_run(),
+        "shared masks and forms": _how_runs("evaluate_bits"),
+        "normal variates": _how_runs("add_noise"),
         "available backends": available,
         "compiled extension": "yes" if "cython" in available else "no: built without a C compiler",
         "threads": get_num_threads(),
@@ -34,8 +35,9 @@ def config() -> dict[str, Any]:
     }
 
 
-def _how_forms_run() -> str:
-    compiled = type(backends.current()).evaluate_bits is not backends.Backend.evaluate_bits
+def _how_runs(method: str) -> str:
+    inherited = getattr(backends.Backend, method)
+    compiled = getattr(type(backends.current()), method) is not inherited
     return "compiled" if compiled else "plain NumPy"
 
 

@@ -1,4 +1,4 @@
-"""What every layer has: a mode, a generator, state that survives, and for most a mask."""
+"""What every layer has: a mode, a generator, a mask that survives, and state that does."""
 
 from __future__ import annotations
 
@@ -14,23 +14,29 @@ from .backends.form import SCALE, Form
 from .checks import is_same, shown
 from .mask import Mask
 from .mask_format import FORMAT, Rate, rate
-from .rng import AnyRNG, NumpyRNG, Stream, as_rng, default_rng
-from .sharing import Strides, c_strides, mask_strides
+from .rng import AnyRNG, NumpyRNG, as_rng, default_rng
+from .sharing import c_strides, mask_strides
 
 if TYPE_CHECKING:
     from .rng import RNGLike
 
-Drawn = tuple[Stream, int, Rate, tuple[int, ...], int, Strides | None]
+Drawn = tuple[Any, ...]  # what a layer's `_mask_of` makes a mask of
+Shape = tuple[int, ...]
 
 
 class Layer(ABC):
     """A layer with train and eval mode that owns its generator.
 
     A subclass names its settings, each an attribute and an argument of its
-    constructor: `repr`, `state_dict` and `spawn` go by them.
+    constructor: `repr`, `state_dict` and `spawn` go by them. And it says what it
+    draws, what it writes, and what evaluates that again; when, and what the
+    backward pass does with it, is said here.
     """
 
     _settings: ClassVar[tuple[str, ...]] = ("inplace", "always")
+    _takes_complex: ClassVar[bool] = True
+    _newest: Drawn | None  # None before the first forward and after an identity
+    _called: bool
 
     def __init__(self, inplace: bool, always: bool, rng: RNGLike) -> None:
         self.inplace = bool(inplace)
@@ -53,17 +59,117 @@ class Layer(ABC):
         """Switch to eval mode; return self."""
         return self.train(False)
 
+    # What a subclass provides.
+
     @abstractmethod
+    def _is_identity(self) -> bool:
+        """Return whether there is nothing to do in training mode."""
+
+    def _noise_shape(self, shape: Shape) -> Shape:
+        """Return the shape to draw random numbers over for x of `shape`, or raise."""
+        return shape
+
+    @abstractmethod
+    def _draw(self, noise_shape: Shape, x: Array, out: Array) -> Drawn:
+        """Write the output for x, checked arrays, and return what the mask is made of."""
+
+    @abstractmethod
+    def _nothing(self, shape: Shape) -> Drawn:
+        """Return the same for an identity."""
+
+    @abstractmethod
+    def _mask_of(self, drawn: Drawn) -> Any:
+        """Return the mask: its `apply` makes the gradient of x of one of the output."""
+
+    # What it gets.
+
+    @property
+    def mask(self) -> Any:
+        """The newest forward's mask; None before the first and after an identity."""
+        newest = self._newest  # read once: another thread's forward may replace it
+        return None if newest is None else self._mask_of(newest)
+
     def __call__(self, x: Array, out: Array | None = None) -> Array:
-        """Return the layer's output: `out`, `x` if `inplace`, or a new array in x's layout."""
+        """Return the layer's output for `x`, or `x` itself in eval mode and for p = 0.
+
+        Parameters
+        ----------
+        x : ndarray
+            Dtypes as for `dropout`.
+        out : ndarray, optional
+            Where to write: of x's shape and dtype; `x` itself, or no overlap.
+
+        Returns
+        -------
+        ndarray
+            `out`, or `x` if `inplace`, or a new array in x's layout.
+        """
+        return self._run(x, out)[0]
 
     def forward(self, x: Array, out: Array | None = None) -> Array:
         """Return ``self(x, out)``."""
         return self(x, out)
 
-    @abstractmethod
+    def forward_mask(self, x: Array, out: Array | None = None) -> tuple[Array, Any]:
+        """Return ``self(x, out)`` and its mask, for a backward of its own.
+
+        ``mask.apply(grad)`` is that forward's `backward`, whatever forwards come
+        in between, also from other threads; after an identity the mask keeps all.
+
+        Examples
+        --------
+        >>> import numpy as np, fastdrop
+        >>> layer = fastdrop.Dropout(p=0.5, rng=0)
+        >>> y1, mask1 = layer.forward_mask(np.ones(4))
+        >>> y2, mask2 = layer.forward_mask(np.ones(4))
+        >>> bool((mask1.apply(np.ones(4)) == y1).all())
+        True
+        """
+        y, drawn = self._run(x, out)
+        return y, self._mask_of(self._nothing(x.shape) if drawn is None else drawn)
+
+    def backward(self, grad: Array, out: Array | None = None) -> Array:
+        """Return the gradient with respect to the newest forward's input.
+
+        The forward's mask is evaluated again: ``grad * scale`` where it kept,
+        +0.0 elsewhere, and `grad` itself after an identity.
+
+        Parameters
+        ----------
+        grad : ndarray
+            Gradient with respect to the output, of its shape.
+        out : ndarray, optional
+            Where to write; `grad` itself is allowed.
+        """
+        if not self._called:
+            raise RuntimeError("backward needs a forward before it, but there was none")
+        newest = self._newest  # read once: another thread's forward may replace it
+        if newest is not None:
+            return self._mask_of(newest).apply(grad, out)  # type: ignore[no-any-return]
+        return identity(grad, False, out)
+
+    def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
+        check_array(x)
+        if not self._takes_complex and x.dtype.kind == "c":
+            raise TypeError(
+                f"x must be of a real dtype for {type(self).__name__}, but got {x.dtype}"
+            )
+        noise_shape = self._noise_shape(x.shape)
+        if not (self.training or self.always) or self._is_identity():
+            return self._pass(x, out), None
+        y = prepare(x, self.inplace, out)
+        drawn = self._draw(noise_shape, x, y)
+        self._newest, self._called = drawn, True
+        return y, drawn
+
+    def _pass(self, x: Array, out: Array | None) -> Array:
+        y = identity(x, self.inplace, out)
+        self._newest, self._called = None, True
+        return y
+
     def _forget(self) -> None:
         """Forget the newest forward."""
+        self._newest, self._called = None, False
 
     def reset(self, seed: Any = None) -> Self:
         """Start over with a generator of its own, of the kind it had; return self.
@@ -192,16 +298,21 @@ class RateLayer(Layer):
     def p(self, p: float) -> None:
         self._rate = rate(p)
 
+    def _is_identity(self) -> bool:
+        return self._rate.p == 0.0
+
 
 class MaskLayer(RateLayer):
-    """A layer whose backward pass is its mask, evaluated again.
+    """A layer whose output is a `Form` of its input under a `Mask`.
 
     A subclass says which elements share, what is written, and with which scale.
     """
 
-    def _noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape to draw a mask over for x of `shape`, or raise."""
-        return shape
+    @property
+    def mask(self) -> Mask | None:
+        """The newest forward's mask; None before the first and after an identity."""
+        newest = self._newest  # read once: another thread's forward may replace it
+        return None if newest is None else Mask(*newest)
 
     def _scaled(self, rate: Rate) -> Rate:
         """Return the rate with the scale that kept elements get."""
@@ -211,93 +322,20 @@ class MaskLayer(RateLayer):
         """Return what is written."""
         return SCALE
 
-    @property
-    def mask(self) -> Mask | None:
-        """The newest forward's mask; None before the first and after an identity."""
-        newest = self._newest  # read once: another thread's forward may replace it
-        return None if newest is None else Mask(*newest)
-
-    def _forget(self) -> None:
-        self._newest: Drawn | None = None
-        self._called = False
-
-    def __call__(self, x: Array, out: Array | None = None) -> Array:
-        """Return `x` with elements dropped, or `x` itself in eval mode and for p = 0.
-
-        Parameters
-        ----------
-        x : ndarray
-            Dtypes as for `dropout`.
-        out : ndarray, optional
-            Where to write: of x's shape and dtype; `x` itself, or no overlap.
-
-        Returns
-        -------
-        ndarray
-            `out`, or `x` if `inplace`, or a new array in x's layout.
-        """
-        return self._run(x, out)[0]
-
-    def forward_mask(self, x: Array, out: Array | None = None) -> tuple[Array, Mask]:
-        """Return ``self(x, out)`` and its mask, for a backward of its own.
-
-        ``mask.apply(grad)`` is that forward's `backward`, whatever forwards come
-        in between, also from other threads; after an identity the mask keeps all.
-
-        Examples
-        --------
-        >>> import numpy as np, fastdrop
-        >>> layer = fastdrop.Dropout(p=0.5, rng=0)
-        >>> y1, mask1 = layer.forward_mask(np.ones(4))
-        >>> y2, mask2 = layer.forward_mask(np.ones(4))
-        >>> bool((mask1.apply(np.ones(4)) == y1).all())
-        True
-        """
-        y, drawn = self._run(x, out)
-        if drawn is None:
-            return y, Mask(*self.rng.reserve(0), rate(0.0), x.shape)
-        return y, Mask(*drawn)
-
-    def _pass(self, x: Array, out: Array | None) -> Array:
-        y = identity(x, self.inplace, out)
-        self._newest, self._called = None, True
-        return y
-
-    def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
-        check_array(x)
-        shape, checked = x.shape, self._rate
-        noise = self._noise_shape(shape)
-        if not (self.training or self.always) or checked.p == 0.0:
-            return self._pass(x, out), None
-        strides, form = mask_strides(shape, noise), self._form(checked)
-        checked = self._scaled(checked)
-        y = prepare(x, self.inplace, out)
-        with backends.reserved(self.rng, checked.words(math.prod(noise))) as (stream, draw):
+    def _draw(self, noise_shape: Shape, x: Array, out: Array) -> Drawn:
+        shape, form = x.shape, self._form(self._rate)
+        scaled, strides = self._scaled(self._rate), mask_strides(shape, noise_shape)
+        words = scaled.words(math.prod(noise_shape))
+        with backends.reserved(self.rng, words) as (stream, draw):
             if strides is None and form is SCALE:
-                backends.apply(stream, draw, checked, 0, x, y)
+                backends.apply(stream, draw, scaled, 0, x, out)
             else:
                 walk = c_strides(shape) if strides is None else strides
-                backends.evaluate(stream, draw, checked, 0, walk, form, x, y)
-        drawn = stream, draw, checked, shape, 0, strides
-        self._newest, self._called = drawn, True
-        return y, drawn
+                backends.evaluate(stream, draw, scaled, 0, walk, form, x, out)
+        return stream, draw, scaled, shape, 0, strides
 
-    def backward(self, grad: Array, out: Array | None = None) -> Array:
-        """Return the gradient with respect to the newest forward's input.
+    def _nothing(self, shape: Shape) -> Drawn:
+        return *self.rng.reserve(0), rate(0.0), shape
 
-        The forward's mask is evaluated again: ``grad * scale`` where it kept,
-        +0.0 elsewhere, and `grad` itself after an identity.
-
-        Parameters
-        ----------
-        grad : ndarray
-            Gradient with respect to the output, of its shape.
-        out : ndarray, optional
-            Where to write; `grad` itself is allowed.
-        """
-        if not self._called:
-            raise RuntimeError("backward needs a forward before it, but there was none")
-        newest = self._newest
-        if newest is not None:
-            return Mask(*newest).apply(grad, out)
-        return identity(grad, False, out)
+    def _mask_of(self, drawn: Drawn) -> Mask:
+        return Mask(*drawn)

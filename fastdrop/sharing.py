@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from operator import index
 from typing import Any
 
@@ -70,6 +71,7 @@ def without_axes(shape: tuple[int, ...], shared: frozenset[int]) -> tuple[int, .
     return tuple(1 if axis in shared else n for axis, n in enumerate(shape))
 
 
+@lru_cache(maxsize=1024)
 def mask_strides(shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> Strides | None:
     """Return the mask's strides for an array of `shape`; None if no element shares."""
     if noise_shape == shape:
@@ -80,11 +82,13 @@ def mask_strides(shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> Stride
     )
 
 
+@lru_cache(maxsize=1024)
 def c_strides(shape: tuple[int, ...]) -> Strides:
     """Return the strides, in elements, of an array in C order."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
+@lru_cache(maxsize=1024)
 def span(shape: tuple[int, ...], strides: Strides) -> int:
     """Return how many of a mask's elements lie from the first to the last one looked at."""
     if math.prod(shape) == 0:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import fastdrop
+from fastdrop import _cy
 from fastdrop.backends import NAMES
 
 settings.register_profile(
@@ -31,6 +32,18 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     fastdrop.set_backend(name)
     yield name
     fastdrop.set_backend(before)
+
+
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on the C kernels for each instruction set."""
+    if _cy.core is None or request.param not in _cy.core.available_isas():
+        pytest.skip(f"no kernels for {request.param} here")
+    before = _cy.core.isa()
+    _cy.core.choose_isa(request.param)
+    with fastdrop.use_backend("cython"):
+        yield request.param
+    _cy.core.choose_isa(before)
 
 
 @pytest.fixture(params=[1, 2, 3])

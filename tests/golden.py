@@ -24,6 +24,7 @@ FILE = Path(__file__).with_name("golden.txt")
 HEADER = """\
 # Golden digests of mask format 2; tests/golden.py says how they are made.
 # words: the stream   mask: packed keep bits   y: the output   (bytes, little-endian)
+# a name of fastdrop's: the output of that layer or function
 # what generator p size-or-dtype sha256
 """
 
@@ -46,6 +47,49 @@ SIZES = [1003, 4095, 4097]
 SIZE_FOR_ALL = 20_011  # with fewer elements, masks of rates near 0 and 1 could be constant
 WORDS = 1001
 
+# The family: an input's shape, and what is made of it with a rate and a generator.
+FAMILY: dict[str, tuple[tuple[int, ...], Callable[[np.ndarray, float, Any], np.ndarray]]] = {
+    "Dropout-noise_shape": (
+        (7, 11, 65),
+        lambda x, p, rng: fastdrop.Dropout(p, noise_shape=(None, 1, None), rng=rng)(x),
+    ),
+    **{
+        name: (shape, lambda x, p, rng, name=name: getattr(fastdrop, name)(p, rng=rng)(x))
+        for name, shape in {
+            "Dropout1d": (40, 30, 5),
+            "Dropout2d": (40, 30, 3, 2),
+            "Dropout3d": (40, 30, 2, 2, 2),
+            "SpatialDropout1D": (40, 5, 30),
+            "SpatialDropout2D": (40, 3, 2, 30),
+            "SpatialDropout3D": (20, 3, 2, 2, 30),
+            "DropPath": (601, 8),
+            "DropConnect": (70, 71),
+            "DropBlock2d": (5, 7, 19, 13),
+            "AlphaDropout": (5003,),
+            "FeatureAlphaDropout": (40, 30, 5),
+            "GaussianDropout": (5003,),
+        }.items()
+    },
+    "GaussianNoise": ((5003,), lambda x, p, rng: fastdrop.GaussianNoise(p, rng=rng)(x)),
+    "dropout_add": ((70, 71), lambda x, p, rng: fastdrop.dropout_add(x, x[::-1], p, rng=rng)),
+    "bias_dropout_add": (
+        (70, 71),
+        lambda x, p, rng: fastdrop.bias_dropout_add(x, x[0], x[::-1], p, rng=rng),
+    ),
+    **{
+        f"act_dropout-{name}": (
+            (5003,),
+            lambda x, p, rng, name=name: fastdrop.act_dropout(x, name, p, rng=rng),
+        )
+        for name in ("relu", "gelu", "gelu_tanh", "silu")
+    },
+    "mc_dropout": ((701,), lambda x, p, rng: fastdrop.mc_dropout(x, 5, p, rng=rng)),
+    "dropout-sample_ids": (
+        (5, 701),
+        lambda x, p, rng: fastdrop.dropout(x, p, rng=rng, sample_ids=[3, 1, 4, 15, 9]),
+    ),
+}
+
 Case = tuple[str, str, str, str]
 
 
@@ -59,6 +103,9 @@ def cases() -> Iterator[Case]:
     for p in (0.5, 0.3):
         for dtype in DTYPES:
             yield "y", "philox4x32", repr(p), dtype
+    for name in FAMILY:
+        for dtype in ("float32", "bfloat16"):
+            yield name, "philox4x32", "0.3", dtype
 
 
 def run(case: Case) -> np.ndarray:
@@ -71,6 +118,10 @@ def run(case: Case) -> np.ndarray:
     if what == "mask":
         x = np.zeros(int(last), np.float16)
         return packed(fastdrop.dropout(x, float(p), rng=rng, return_mask=True)[1])
+    if what in FAMILY:
+        shape, function = FAMILY[what]
+        x = (np.arange(np.prod(shape)) % 255 - 127).astype(np.float32).reshape(shape) / 16
+        return function(x.astype(dtype_of(last)), float(p), rng)
     x = (np.arange(5003) % 255 - 127).astype(np.float32).astype(dtype_of(last))
     return fastdrop.dropout(x, float(p), rng=rng, out=poisoned(x.shape, x.dtype))
 

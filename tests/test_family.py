@@ -271,9 +271,21 @@ def test_other_bad_inputs_are_refused() -> None:
         fastdrop.Dropout().backward(np.ones(3))
 
 
-@pytest.mark.parametrize("make", [fastdrop.Dropout, fastdrop.Dropout1d])
-def test_forward_and_backward_allocate_their_outputs_only(make: Any, backend: str) -> None:
-    x = np.ones((64, 128, 256), np.float32)
+FORWARD_BACKWARD = [
+    fastdrop.Dropout,
+    fastdrop.Dropout1d,
+    fastdrop.DropPath,
+    fastdrop.AlphaDropout,
+    fastdrop.GaussianDropout,
+]
+
+
+@pytest.mark.parametrize("make", FORWARD_BACKWARD)
+@pytest.mark.parametrize("samples", [64, pytest.param(3052, marks=pytest.mark.slow, id="400 MB")])
+def test_forward_and_backward_allocate_their_outputs_only(
+    make: Any, samples: int, backend: str
+) -> None:
+    x = np.ones((samples, 128, 256), np.float32)
     layer = make(0.3, rng=1)
     layer.backward(layer(x[:1]))  # compiles, opens
     if backend != "cython":

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastdrop import available_backends
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -28,9 +30,11 @@ def test_mlp_learns_the_digits() -> None:
     assert importlib.import_module("mlp_backward").main(epochs=15) > 0.85
 
 
-def test_resumed_run_has_the_same_weights() -> None:
+@pytest.mark.parametrize("other", available_backends())
+def test_resumed_run_has_the_same_weights(other: str) -> None:
+    """In a new process, with a thread more, on this backend."""
     pytest.importorskip("sklearn")
-    assert importlib.import_module("resume_exactly").main() is True
+    assert importlib.import_module("resume_exactly").main(other) is True
 
 
 def test_rnn_keeps_one_mask_for_all_steps(capsys: pytest.CaptureFixture[str]) -> None:

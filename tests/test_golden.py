@@ -9,7 +9,9 @@ from collections import Counter
 import golden
 import pytest
 
+import fastdrop
 from fastdrop.backends import NAMES, Backend, available_backends, use_backend
+from fastdrop.layer import Layer
 
 PROMISED = golden.read()
 
@@ -23,6 +25,22 @@ def test_backend_gives_the_golden_digests(backend: str, generator: str, what: st
         return
     assert cases
     assert {case: golden.digest(case) for case in cases} == {c: PROMISED[c] for c in cases}
+
+
+@pytest.mark.parametrize("what", golden.FAMILY)
+def test_the_family_gives_the_golden_digests(backend: str, what: str) -> None:
+    cases = [case for case in PROMISED if case[0] == what]
+    assert cases
+    assert {case: golden.digest(case) for case in cases} == {c: PROMISED[c] for c in cases}
+
+
+def test_every_layer_has_digests() -> None:
+    layers = {
+        name
+        for name, value in vars(fastdrop).items()
+        if isinstance(value, type) and issubclass(value, Layer) and name != "Dropout"
+    }
+    assert layers - {"Layer"} <= set(golden.FAMILY)
 
 
 def test_file_has_all_cases_and_no_others() -> None:

@@ -1,6 +1,6 @@
 """The C files by themselves: no warnings, and one result, whatever compiles and runs them.
 
-`portable/digests.c` prints a line for each of some 330 cases, and the reference backend
+`portable/digests.c` prints a line for each of some 470 cases, and the reference backend
 recomputes every one. arm64 runs in an emulator. What is not installed is skipped:
 
     apt-get install clang gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user musl-tools
@@ -26,6 +26,7 @@ from support import dtype_of
 from fastdrop.backends.form import Form
 from fastdrop.backends.reference import ReferenceBackend
 from fastdrop.mask_format import ONE, rate
+from fastdrop.normal import Noise
 from fastdrop.rng import PCG64, Philox, Philox4x32, Stream
 
 ROOT = Path(__file__).parents[1]
@@ -134,7 +135,7 @@ def test_every_line_is_the_reference_backends(name: str) -> None:
     assert "baseline" in available
     for isa in available:
         lines = [line.rsplit(" digest=", 1) for line in run(compiler, isa)]
-        assert len(lines) > 300
+        assert len(lines) > 400
         assert len({case for case, _ in lines}) == len(lines)
         wrong = [case for case, digest in lines if int(digest, 16) != expected(case)]
         assert not wrong, f"{name} {isa}: {len(wrong)} of {len(lines)}, first {wrong[0]}"
@@ -204,6 +205,13 @@ def expected(line: str) -> int:
     if case["op"] == "apply":
         arrays = view(x, "x"), view(y, "y")
         reference.apply(stream, DRAW, drop_rate, number["first"], *arrays)
+        return digest_of(y)
+    if case["op"] == "noise":
+        arrays, noise = (
+            (view(x, "x"), view(y, "y")),
+            Noise(case["factor"] == "1", float(case["spread"])),
+        )
+        reference.add_noise(stream, DRAW, noise, *arrays)
         return digest_of(y)
     assert case["op"] == "evaluate"
     part = dtype.itemsize // (2 if dtype.kind == "c" else 1)

@@ -5,6 +5,7 @@
 cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdlib cimport free, malloc
 
 cnp.import_array()
 
@@ -120,6 +121,26 @@ cdef extern from "team.h":
 
     int drop_apply_by(const drop_team *, const drop_kernels *, const drop_mask *, drop_arrays *,
                       drop_dtype, double, int) nogil
+
+
+cdef extern from "noise.h":
+    ctypedef struct drop_noise_arrays:
+        int ndim
+        const char *x
+        char *y
+        Py_ssize_t *shape
+        Py_ssize_t *x_stride
+        Py_ssize_t *y_stride
+
+    ctypedef struct drop_noise:
+        fastdrop_fill fill
+        const void *key
+        uint64_t draw
+        int factor
+        double spread
+
+    int drop_add_noise(const drop_kernels *, const drop_noise *, drop_noise_arrays *, drop_dtype,
+                       int) nogil
 
 
 cdef extern from "sequential.h":
@@ -434,16 +455,32 @@ cdef int run_operation(drop_operation *op, int form, double scale, double shift,
 
 
 def evaluate(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
-             int form, double scale, double shift, double dropped, tuple inputs, cnp.ndarray y,
-             int threads):
-    """Write a form of the inputs, each of y's shape, under a mask in C order."""
+             tuple strides, uint64_t shared, int form, double scale, double shift, double dropped,
+             tuple inputs, cnp.ndarray y, int threads):
+    """Write a form of the inputs, each of y's shape, under a mask; return the status.
+
+    It is in C order or, if `shared` is not 0, its first elements, that many, walked with strides.
+    """
     cdef drop_mask mask = make_mask(fill, key, draw, threshold)
     cdef drop_operation op
-    set_axes(&op, (0,) * y.ndim, inputs, y)
-    op.bits = NULL
+    cdef uint64_t *bits = NULL
+    cdef int status
+    set_axes(&op, strides, inputs, y)
+    if shared:
+        bits = <uint64_t *>malloc((shared + 63) // 64 * sizeof(uint64_t))
+        if bits == NULL:
+            return DROP_NO_MEMORY
+        with nogil:
+            status = drop_bits(kernels, &mask, first, shared, <uint8_t *>bits, threads)
+        if status:
+            free(bits)
+            return status
+    op.bits = bits
     op.mask = &mask
     op.first = first
-    return run_operation(&op, form, scale, shift, dropped, threads)
+    status = run_operation(&op, form, scale, shift, dropped, threads)
+    free(bits)
+    return status
 
 
 def evaluate_bits(cnp.ndarray keep, tuple strides, int form, double scale, double shift,
@@ -454,6 +491,31 @@ def evaluate_bits(cnp.ndarray keep, tuple strides, int form, double scale, doubl
     op.bits = <const uint64_t *>cnp.PyArray_DATA(keep)
     op.mask = NULL
     return run_operation(&op, form, scale, shift, dropped, threads)
+
+
+def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double spread,
+              cnp.ndarray x, cnp.ndarray y, int threads):
+    """Write x with noise to y; return the status (see noise.h)."""
+    cdef drop_mask mask = make_mask(fill, key, draw, 0)
+    cdef drop_noise noise
+    cdef drop_noise_arrays arrays
+    cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
+    cdef int i, status
+    noise.fill = mask.fill
+    noise.key = mask.key
+    noise.draw = mask.draw
+    noise.factor = factor
+    noise.spread = spread
+    arrays.ndim = cnp.PyArray_NDIM(x)
+    arrays.x = <const char *>cnp.PyArray_DATA(x)
+    arrays.y = <char *>cnp.PyArray_DATA(y)
+    for i in range(arrays.ndim):
+        arrays.shape[i] = cnp.PyArray_DIM(x, i)
+        arrays.x_stride[i] = cnp.PyArray_STRIDE(x, i)
+        arrays.y_stride[i] = cnp.PyArray_STRIDE(y, i)
+    with nogil:
+        status = drop_add_noise(kernels, &noise, &arrays, dtype, threads)
+    return status
 
 
 NO_MEMORY = DROP_NO_MEMORY

@@ -116,15 +116,6 @@ DROP_INLINE unsigned elements_before_vector(const char *y, unsigned size)
     return bytes % size ? 0 : bytes / size;
 }
 
-/* Shifts a run's bits so that they start `by` (1 to 63) bits later. */
-DROP_INLINE void skip_bits(const uint64_t *bits, size_t n, unsigned by, uint64_t *out)
-{
-    size_t words = (n + 63) / 64;
-    for (size_t w = 0; w + 1 < words; w++)
-        out[w] = bits[w] >> by | bits[w + 1] << (64 - by);
-    out[words - 1] = bits[words - 1] >> by;
-}
-
 #define DROP_DEFINE_APPLY(name, SIZE, SCALE)                                                       \
     /* 64 elements, contiguous. */                                                                 \
     DROP_INLINE void word_##name(const char *x, char *y, uint64_t bits, SCALE scale, int stream)   \

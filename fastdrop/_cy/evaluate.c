@@ -2,12 +2,17 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bits.h"
 #include "operation.h"
 #include "pool.h"
 
-enum { TASK = BLOCKS_PER_TASK * DROP_BLOCK }; /* elements */
+enum { /* elements */
+    TASK = BLOCKS_PER_TASK * DROP_BLOCK,
+    PIECE = TASK, /* under a shared mask, whose bits cost little: a piece has ends, and they cost more */
+    LONG_ROW = 4096,
+};
 
 typedef struct {
     const drop_kernels *kernels;
@@ -73,26 +78,71 @@ static void cursor_move(cursor *c, const drop_grid *g, uint64_t n)
     }
 }
 
-/* The keep bits of elements at .. at+n-1, in the order of the walk. */
-static int walk_bits(const work *w, uint64_t at, uint64_t n, uint64_t *out)
+/* Rows of one bit each: `rows` of them, `length` elements long, `step` bits apart. */
+static void spread_bits(uint64_t *out, uint64_t to, const uint64_t *bits, uint64_t from,
+                        ptrdiff_t step, uint64_t rows, uint64_t length)
 {
-    const drop_operation *op = w->op;
+    uint64_t word = to % 64 ? out[to / 64] : 0;
+    for (; rows; rows--, from += (uint64_t)step) {
+        const uint64_t fill = -(bits[from / 64] >> from % 64 & 1), room = 64 - to % 64;
+        uint64_t left = length;
+        if (left < room) {
+            word |= fill >> (64 - left) << to % 64;
+            to += left;
+            continue;
+        }
+        out[to / 64] = word | fill << to % 64;
+        for (to += room, left -= room; left >= 64; to += 64, left -= 64) out[to / 64] = fill;
+        word = left ? fill >> (64 - left) : 0;
+        to += left;
+    }
+    if (to % 64) out[to / 64] = word;
+}
+
+/* Elements that follow each other along the last axis, or along the last two of them. */
+static uint64_t slab_left(const cursor *c, const drop_grid *g)
+{
+    const int i = g->ndim - 1;
+    if (i == 0) return row_left(c, g);
+    return (uint64_t)((g->shape[i - 1] - c->index[i - 1]) * g->shape[i] - c->index[i]);
+}
+
+/* The keep bits of elements at .. at+n-1 of a mask that is shared, in the order of the walk. */
+static void shared_bits(const drop_operation *op, uint64_t at, uint64_t n, uint64_t *out)
+{
     const drop_grid *g = &op->mask_grid;
-    if (!op->bits) return drop_bits(w->kernels, op->mask, op->first + at, n, (uint8_t *)out, 1);
-    const ptrdiff_t stride = g->stride[0][g->ndim - 1];
+    const int last = g->ndim - 1;
+    const ptrdiff_t stride = g->stride[0][last];
+    const uint64_t length = (uint64_t)g->shape[last];
+    const int repeats = last > 0 && g->stride[0][last - 1] == 0;
     cursor c;
     cursor_at(&c, g, at);
     for (uint64_t done = 0, take; done < n; done += take) {
-        const uint64_t from = (uint64_t)c.offset[0];
-        take = min_u64(n - done, row_left(&c, g));
-        if (stride == 0) fill_bits(out, done, get_bits(op->bits, from, 1), take);
-        else if (stride == 1) copy_bits(out, done, op->bits, from, take);
-        else
-            for (uint64_t i = 0; i < take; i++)
-                fill_bits(out, done + i, get_bits(op->bits, from + i * (uint64_t)stride, 1), 1);
-        cursor_move(&c, g, take);
+        const uint64_t from = (uint64_t)c.offset[0], row = row_left(&c, g);
+        take = min_u64(n - done, row);
+        if (stride == 1 && repeats && slab_left(&c, g) > length) {
+            /* One row after the other is the same: from any element on, its length long. */
+            const uint64_t all = min_u64(n - done, slab_left(&c, g));
+            copy_bits(out, done, op->bits, from, take);
+            if (take < all) {
+                const uint64_t wrapped = min_u64(all - take, length - take);
+                copy_bits(out, done + take, op->bits, from + take - length, wrapped);
+                take += wrapped;
+            }
+            for (uint64_t more; take < all; take += more) {
+                more = min_u64(all - take, take);
+                copy_bits(out, done + take, out, done, more);
+            }
+        } else if (stride == 1) copy_bits(out, done, op->bits, from, take);
+        else if (stride == 0 && last > 0 && c.index[last] == 0 && n - done >= 2 * length) {
+            const uint64_t rows = min_u64((n - done) / length,
+                                          (uint64_t)(g->shape[last - 1] - c.index[last - 1]));
+            spread_bits(out, done, op->bits, from, g->stride[0][last - 1], rows, length);
+            take = rows * length;
+        } else spread_bits(out, done, op->bits, from, stride, stride ? take : 1, stride ? 1 : take);
+        if (take <= row) cursor_move(&c, g, take);
+        else if (done + take < n) cursor_at(&c, g, at + done + take);
     }
-    return 0;
 }
 
 static void run_piece(const work *w, const cursor *c, uint64_t n, const uint64_t *keep)
@@ -111,36 +161,89 @@ static void run_piece(const work *w, const cursor *c, uint64_t n, const uint64_t
                                               &op->numbers, w->streaming);
 }
 
+/* n elements, whose bits begin at the start of `keep`. */
+static void run_pieces(const work *w, cursor *c, uint64_t n, const uint64_t *keep)
+{
+    const drop_grid *g = &w->op->grid;
+    uint64_t piece[PIECE / 64];
+    for (uint64_t done = 0, take; done < n; done += take) {
+        const uint64_t *bits = keep + done / 64;
+        take = min_u64(n - done, row_left(c, g));
+        if (done % 64) {
+            copy_bits(piece, 0, keep, done, take);
+            bits = piece;
+        }
+        run_piece(w, c, take, bits);
+        cursor_move(c, g, take);
+    }
+}
+
+/* Long rows that share a bit need no bits: what is dropped is not even read. */
+static void uniform_rows(const work *w, cursor *c, uint64_t at, uint64_t end)
+{
+    static const uint64_t kept[PIECE / 64] = {[0 ... PIECE / 64 - 1] = ~(uint64_t)0};
+    static const uint64_t dropped[PIECE / 64];
+    const drop_operation *op = w->op;
+    const drop_grid *g = &op->mask_grid;
+    const ptrdiff_t size = drop_item_size(op->dtype);
+    const int is_zero = op->form == DROP_SCALE && op->grid.stride[0][op->grid.ndim - 1] == size;
+    cursor m;
+    cursor_at(&m, g, at);
+    while (at < end) {
+        const uint64_t bit = get_bits(op->bits, (uint64_t)m.offset[0], 1);
+        const uint64_t most = min_u64(row_left(c, &op->grid), end - at);
+        uint64_t n = 0;
+        while (n < most && get_bits(op->bits, (uint64_t)m.offset[0], 1) == bit) {
+            const uint64_t take = min_u64(most - n, row_left(&m, g));
+            cursor_move(&m, g, take);
+            n += take;
+        }
+        at += n;
+        if (!bit && is_zero) {
+            memset(op->y + c->offset[0], 0, n * (uint64_t)size);
+            cursor_move(c, &op->grid, n);
+            continue;
+        }
+        for (uint64_t take; n; n -= take) {
+            take = min_u64(n, PIECE);
+            run_piece(w, c, take, bit ? kept : dropped);
+            cursor_move(c, &op->grid, take);
+        }
+    }
+}
+
 static void task(void *context, int64_t number)
 {
     work *w = context;
-    const drop_grid *g = &w->op->grid;
+    const drop_operation *op = w->op;
+    const drop_grid *g = &op->grid, *m = &op->mask_grid;
     const uint64_t start = (uint64_t)number * TASK, end = min_u64(start + TASK, w->size);
+    uint64_t keep[PIECE / 64];
     cursor c;
     cursor_at(&c, g, start);
-    for (uint64_t at = start, n; at < end; at += n) {
-        uint64_t keep[DROP_BLOCK_WORDS], piece[DROP_BLOCK_WORDS];
-        n = min_u64(DROP_BLOCK, end - at);
-        if (atomic_load_explicit(&w->failure, memory_order_relaxed)) return;
-        for (int k = 0; k < g->arrays - 1; k++)
-            for (ptrdiff_t i = 0; i < w->prefetch; i += 64)
-                __builtin_prefetch(w->op->at[k] + c.offset[1 + k] + i);
-        int none = 0, status = walk_bits(w, at, n, keep);
-        if (status) {
-            atomic_compare_exchange_strong(&w->failure, &none, status);
-            return;
+    if (op->bits && m->stride[0][m->ndim - 1] == 0 && m->shape[m->ndim - 1] >= LONG_ROW)
+        uniform_rows(w, &c, start, end);
+    else if (op->bits)
+        for (uint64_t at = start, n; at < end; at += n) {
+            n = min_u64(PIECE, end - at);
+            shared_bits(op, at, n, keep);
+            run_pieces(w, &c, n, keep);
         }
-        for (uint64_t done = 0, take; done < n; done += take) {
-            const uint64_t *bits = keep + done / 64;
-            take = min_u64(n - done, row_left(&c, g));
-            if (done % 64) {
-                copy_bits(piece, 0, keep, done, take);
-                bits = piece;
+    else
+        for (uint64_t at = start, n; at < end; at += n) {
+            n = min_u64(DROP_BLOCK, end - at);
+            if (atomic_load_explicit(&w->failure, memory_order_relaxed)) return;
+            for (int k = 0; k < g->arrays - 1; k++)
+                for (ptrdiff_t i = 0; i < w->prefetch; i += 64)
+                    __builtin_prefetch(op->at[k] + c.offset[1 + k] + i);
+            int none = 0;
+            const int status = drop_bits(w->kernels, op->mask, op->first + at, n, (uint8_t *)keep, 1);
+            if (status) {
+                atomic_compare_exchange_strong(&w->failure, &none, status);
+                return;
             }
-            run_piece(w, &c, take, bits);
-            cursor_move(&c, g, take);
+            run_pieces(w, &c, n, keep);
         }
-    }
     if (w->streaming) fence_streaming();
 }
 

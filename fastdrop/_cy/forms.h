@@ -6,12 +6,13 @@
 #ifndef DROP_FORMS_H
 #define DROP_FORMS_H
 
+#include "activations.h"
 #include "apply.h"
 
 /* All bits of kept lanes, none of dropped ones. */
 #define DROP_WHERE(kept, a, b) (((vu64)(a) & (kept)) | ((vu64)(b) & ~(kept)))
 
-#define DROP_DEFINE_VALUE(V, NUMBER)                                                               \
+#define DROP_DEFINE_VALUE(p, V, NUMBER)                                                            \
     DROP_INLINE V form_value_##V(drop_form form, V x, V u, V v, vu64 kept, const drop_numbers *n)  \
     {                                                                                              \
         const NUMBER scale = (NUMBER)n->scale, shift = (NUMBER)n->shift;                           \
@@ -23,11 +24,17 @@
         case DROP_BIAS_ADD: return (V)((vu64)((x + u) * scale) & kept) + v;                        \
         case DROP_RELU: return (V)((vu64)(x * scale) & kept & ~(vu64)(x <= 0));                    \
         case DROP_RELU_GRAD: return (V)((vu64)(x * scale) & kept & ~(vu64)(u <= 0));               \
+        case DROP_GELU: return (V)((vu64)(gelu_##p(x) * scale) & kept);                            \
+        case DROP_GELU_GRAD: return (V)((vu64)((x * scale) * gelu_slope_##p(u)) & kept);           \
+        case DROP_GELU_TANH: return (V)((vu64)(gelu_tanh_##p(x) * scale) & kept);                  \
+        case DROP_GELU_TANH_GRAD: return (V)((vu64)((x * scale) * gelu_tanh_slope_##p(u)) & kept); \
+        case DROP_SILU: return (V)((vu64)(silu_##p(x) * scale) & kept);                            \
+        case DROP_SILU_GRAD: return (V)((vu64)((x * scale) * silu_slope_##p(u)) & kept);           \
         default: return (V)((vu64)(x * scale) & kept);                                             \
         }                                                                                          \
     }
-DROP_DEFINE_VALUE(vf32, float)
-DROP_DEFINE_VALUE(vf64, double)
+DROP_DEFINE_VALUE(f32, vf32, float)
+DROP_DEFINE_VALUE(f64, vf64, double)
 
 /* Half precision is widened to two vectors, and joined when it is narrowed. */
 #define DROP_READ_f16(p) widen_f16(DROP_LOAD(vh16, p))
@@ -44,21 +51,26 @@ DROP_DEFINE_VALUE(vf64, double)
 #define DROP_JOIN_c64 DROP_JOIN_f32
 #define DROP_JOIN_c128 DROP_JOIN_f32
 
+typedef void (*drop_part_run)(const drop_input *in, char *y, ptrdiff_t y_stride, size_t n,
+                              const uint64_t *keep, const drop_numbers *numbers);
+
 /* SELECT is the one whose lanes share bits as V's do among elements. */
 #define DROP_DEFINE_FORMS(name, SIZE, V, VECTORS, SELECT)                                          \
     /* 64 elements, contiguous. */                                                                 \
     DROP_INLINE void form_word_##name(drop_form form, int inputs, const char *const *in, char *y,  \
                                       uint64_t bits, const drop_numbers *numbers, int streaming)   \
     {                                                                                              \
-        enum { STEP = DROP_VEC / VECTORS, LANES = STEP / SIZE };                                   \
+        enum { STEP = DROP_VEC / VECTORS };                                                        \
         for (int i = 0; i < 64 * SIZE; i += DROP_VEC) {                                            \
             V r[VECTORS];                                                                          \
-            for (int k = 0; k < VECTORS; k++, bits >>= LANES) {                                    \
+            for (int k = 0; k < VECTORS; k++) {                                                    \
                 const int at = i + k * STEP;                                                       \
+                uint64_t b = bits >> at / SIZE;                                                    \
+                DROP_FORGET(b); /* as in apply.h */                                                \
                 V x = DROP_READ_##name(in[0] + at), u = x, v = x;                                  \
                 if (inputs > 1) u = DROP_READ_##name(in[1] + at);                                  \
                 if (inputs > 2) v = DROP_READ_##name(in[2] + at);                                  \
-                r[k] = form_value_##V(form, x, u, v, SELECT(~(vu64){0}, bits), numbers);           \
+                r[k] = form_value_##V(form, x, u, v, SELECT(~(vu64){0}, b), numbers);              \
             }                                                                                      \
             if (streaming) store_streaming(y + i, DROP_JOIN_##name(r));                            \
             else DROP_STORE(y + i, DROP_JOIN_##name(r));                                           \
@@ -73,7 +85,7 @@ DROP_DEFINE_VALUE(vf64, double)
         const size_t words = (n + 63) / 64;                                                        \
         for (int k = 0; k < inputs; k++) {                                                         \
             if (n % 64) memset(buffer[k] + (words - 1) * 64 * SIZE, 0, 64 * SIZE);                 \
-            if (in[k].stride == SIZE) copy_bytes(buffer[k], in[k].at, n * SIZE);                       \
+            if (in[k].stride == SIZE) copy_bytes(buffer[k], in[k].at, n * SIZE);                   \
             else                                                                                   \
                 for (size_t i = 0; i < n; i++)                                                     \
                     memcpy(buffer[k] + i * SIZE, in[k].at + (ptrdiff_t)i * in[k].stride, SIZE);    \
@@ -83,55 +95,70 @@ DROP_DEFINE_VALUE(vf64, double)
             const char *p[] = {buffer[0] + at, buffer[1] + at, buffer[2] + at};                    \
             form_word_##name(form, inputs, p, out + at, keep[w], numbers, 0);                      \
         }                                                                                          \
-        if (ys == SIZE) copy_bytes(y, out, n * SIZE);                                                  \
+        if (ys == SIZE) copy_bytes(y, out, n * SIZE);                                              \
         else for (size_t i = 0; i < n; i++) memcpy(y + (ptrdiff_t)i * ys, out + i * SIZE, SIZE);   \
     }                                                                                              \
-    DROP_INLINE void form_run_##name(drop_form form, int inputs, const drop_input *from, char *y,  \
-                                     ptrdiff_t ys, size_t n, const uint64_t *keep,                 \
+    /* Contiguous elements go as in apply.h; others through buffers. */                            \
+    DROP_INLINE void form_run_##name(drop_form form, int inputs, drop_part_run part, const drop_input *from, \
+                                     char *y, ptrdiff_t ys, size_t n, const uint64_t *keep,        \
                                      const drop_numbers *numbers, int streaming)                   \
     {                                                                                              \
-        uint64_t shifted[DROP_BLOCK_WORDS];                                                        \
         drop_input in[DROP_INPUTS];                                                                \
+        const char *p[DROP_INPUTS];                                                                \
         int even = ys == SIZE;                                                                     \
+        uint64_t bits;                                                                             \
         for (int k = 0; k < inputs; k++) {                                                         \
             in[k] = from[k];                                                                       \
             even &= in[k].stride == SIZE;                                                          \
         }                                                                                          \
-        const size_t head = -(uintptr_t)y % DROP_VEC / SIZE;                                       \
-        streaming &= even && (uintptr_t)(y + head * SIZE) % DROP_VEC == 0 && n >= head + 64;       \
-        size_t take = streaming ? head : 0;                                                        \
-        while (n > 0) {                                                                            \
-            if (even && take == 0 && n >= 64) {                                                    \
-                const char *p[DROP_INPUTS];                                                        \
-                for (int k = 0; k < inputs; k++) p[k] = in[k].at, in[k].at += 64 * SIZE;           \
-                if (streaming) form_word_##name(form, inputs, p, y, *keep, numbers, 1);            \
-                else form_word_##name(form, inputs, p, y, *keep, numbers, 0);                      \
-                y += 64 * SIZE, n -= 64, keep++;                                                   \
-                continue;                                                                          \
-            }                                                                                      \
-            if (take == 0) take = n < DROP_PART ? n : DROP_PART;                                   \
-            form_part_##name(form, inputs, in, y, ys, take, keep, numbers);                        \
+        for (size_t take; !even && n; n -= take, y += (ptrdiff_t)take * ys, keep += DROP_PART / 64) { \
+            take = n < DROP_PART ? n : DROP_PART;                                                  \
+            part(in, y, ys, take, keep, numbers);                                                  \
             for (int k = 0; k < inputs; k++) in[k].at += (ptrdiff_t)take * in[k].stride;           \
-            y += (ptrdiff_t)take * ys;                                                             \
-            if (take % 64 && take < n) {                                                           \
-                skip_bits(keep, n, (unsigned)take, shifted);                                       \
-                keep = shifted;                                                                    \
-            } else keep += take / 64;                                                              \
-            n -= take, take = 0;                                                                   \
         }                                                                                          \
+        const unsigned head = n < 256 ? 0 : elements_before_vector(y, SIZE);                       \
+        if (head) part(in, y, SIZE, head, keep, numbers);                                          \
+        y += head * SIZE, n -= head;                                                               \
+        for (int k = 0; k < inputs; k++) in[k].at += head * SIZE;                                  \
+        streaming = streaming && (uintptr_t)y % DROP_VEC == 0;                                     \
+        for (; n >= 64; n -= 64, keep++, y += 64 * SIZE) {                                         \
+            for (int k = 0; k < inputs; k++) p[k] = in[k].at, in[k].at += 64 * SIZE;               \
+            bits = *keep >> head;                                                                  \
+            if (head) bits |= keep[1] << (64 - head);                                              \
+            if (streaming) form_word_##name(form, inputs, p, y, bits, numbers, 1);                 \
+            else form_word_##name(form, inputs, p, y, bits, numbers, 0);                           \
+        }                                                                                          \
+        if (n == 0) return;                                                                        \
+        bits = *keep >> head;                                                                      \
+        if (head + n > 64) bits |= keep[1] << (64 - head);                                         \
+        part(in, y, SIZE, n, &bits, numbers);                                                      \
     }                                                                                              \
     DROP_DEFINE_FORM(name, affine, DROP_AFFINE, 1)                                                 \
     DROP_DEFINE_FORM(name, add, DROP_ADD, 2)                                                       \
     DROP_DEFINE_FORM(name, bias, DROP_BIAS, 2)                                                     \
-    DROP_DEFINE_FORM(name, bias_add, DROP_BIAS_ADD, 3)                                             \
+    DROP_DEFINE_FORM(name, bias_add, DROP_BIAS_ADD, 3)
+
+/* Of real numbers only. */
+#define DROP_DEFINE_REAL_FORMS(name)                                                               \
     DROP_DEFINE_FORM(name, relu, DROP_RELU, 1)                                                     \
-    DROP_DEFINE_FORM(name, relu_grad, DROP_RELU_GRAD, 2)
+    DROP_DEFINE_FORM(name, relu_grad, DROP_RELU_GRAD, 2)                                           \
+    DROP_DEFINE_FORM(name, gelu, DROP_GELU, 1)                                                     \
+    DROP_DEFINE_FORM(name, gelu_grad, DROP_GELU_GRAD, 2)                                           \
+    DROP_DEFINE_FORM(name, gelu_tanh, DROP_GELU_TANH, 1)                                           \
+    DROP_DEFINE_FORM(name, gelu_tanh_grad, DROP_GELU_TANH_GRAD, 2)                                 \
+    DROP_DEFINE_FORM(name, silu, DROP_SILU, 1)                                                     \
+    DROP_DEFINE_FORM(name, silu_grad, DROP_SILU_GRAD, 2)
 
 #define DROP_DEFINE_FORM(name, what, FORM, INPUTS)                                                 \
-    static void what##_##name(const drop_input *in, char *y, ptrdiff_t ys, size_t n,               \
-                              const uint64_t *keep, const drop_numbers *numbers, int streaming)    \
+    static void what##_part_##name(const drop_input *in, char *y, ptrdiff_t ys, size_t n,          \
+                                   const uint64_t *keep, const drop_numbers *numbers)              \
     {                                                                                              \
-        form_run_##name(FORM, INPUTS, in, y, ys, n, keep, numbers, streaming);                     \
+        form_part_##name(FORM, INPUTS, in, y, ys, n, keep, numbers);                               \
+    }                                                                                              \
+    static void what##_form_##name(const drop_input *in, char *y, ptrdiff_t ys, size_t n,          \
+                                   const uint64_t *keep, const drop_numbers *numbers, int streaming) \
+    {                                                                                              \
+        form_run_##name(FORM, INPUTS, what##_part_##name, in, y, ys, n, keep, numbers, streaming); \
     }
 
 DROP_DEFINE_FORMS(f16, 2, vf32, 2, select32)
@@ -141,8 +168,15 @@ DROP_DEFINE_FORMS(f64, 8, vf64, 1, select64)
 DROP_DEFINE_FORMS(c64, 8, vf32, 1, select64)
 DROP_DEFINE_FORMS(c128, 16, vf64, 1, select128)
 
+DROP_DEFINE_REAL_FORMS(f16)
+DROP_DEFINE_REAL_FORMS(bf16)
+DROP_DEFINE_REAL_FORMS(f32)
+DROP_DEFINE_REAL_FORMS(f64)
+
+#define DROP_FORM_OF_REAL(what)                                                                    \
+    [DROP_F16] = what##_form_f16, [DROP_BF16] = what##_form_bf16,                                  \
+    [DROP_F32] = what##_form_f32, [DROP_F64] = what##_form_f64
 #define DROP_FORM_OF_ALL(what)                                                                     \
-    {[DROP_F16] = what##_f16, [DROP_BF16] = what##_bf16, [DROP_F32] = what##_f32,                  \
-     [DROP_F64] = what##_f64, [DROP_C64] = what##_c64, [DROP_C128] = what##_c128}
+    DROP_FORM_OF_REAL(what), [DROP_C64] = what##_form_c64, [DROP_C128] = what##_form_c128
 
 #endif

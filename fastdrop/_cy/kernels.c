@@ -1,6 +1,7 @@
 /* Compiled once per instruction set, with DROP_ISA as its name (setup.py). */
 #include "forms.h"
 #include "mask_bits.h"
+#include "normal.h"
 #include "pcg64.h"
 #include "philox4x32.h"
 #include "philox4x64.h"
@@ -22,7 +23,13 @@ const drop_kernels DROP_JOIN(drop_kernels_, DROP_ISA) = {
               [DROP_F64] = apply_f64, [DROP_C64] = apply_c64, [DROP_C128] = apply_c128},
     .pipe = {[DROP_F16] = pipe_f16, [DROP_BF16] = pipe_bf16, [DROP_F32] = pipe_f32,
              [DROP_F64] = pipe_f64, [DROP_C64] = pipe_c64, [DROP_C128] = pipe_c128},
-    .form = {[DROP_AFFINE] = DROP_FORM_OF_ALL(affine), [DROP_ADD] = DROP_FORM_OF_ALL(add),
-             [DROP_BIAS] = DROP_FORM_OF_ALL(bias), [DROP_BIAS_ADD] = DROP_FORM_OF_ALL(bias_add),
-             [DROP_RELU] = DROP_FORM_OF_ALL(relu), [DROP_RELU_GRAD] = DROP_FORM_OF_ALL(relu_grad)},
+    .form = {[DROP_AFFINE] = {DROP_FORM_OF_ALL(affine)}, [DROP_ADD] = {DROP_FORM_OF_ALL(add)},
+             [DROP_BIAS] = {DROP_FORM_OF_ALL(bias)}, [DROP_BIAS_ADD] = {DROP_FORM_OF_ALL(bias_add)},
+             [DROP_RELU] = {DROP_FORM_OF_REAL(relu)}, [DROP_RELU_GRAD] = {DROP_FORM_OF_REAL(relu_grad)},
+             [DROP_GELU] = {DROP_FORM_OF_REAL(gelu)}, [DROP_GELU_GRAD] = {DROP_FORM_OF_REAL(gelu_grad)},
+             [DROP_GELU_TANH] = {DROP_FORM_OF_REAL(gelu_tanh)},
+             [DROP_GELU_TANH_GRAD] = {DROP_FORM_OF_REAL(gelu_tanh_grad)},
+             [DROP_SILU] = {DROP_FORM_OF_REAL(silu)}, [DROP_SILU_GRAD] = {DROP_FORM_OF_REAL(silu_grad)}},
+    .noise = {[DROP_F16] = noise_f16, [DROP_BF16] = noise_bf16, [DROP_F32] = noise_f32,
+              [DROP_F64] = noise_f64},
 };

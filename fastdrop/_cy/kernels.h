@@ -43,7 +43,8 @@ typedef int (*drop_pipe_run)(const drop_mask *mask, uint64_t block, uint64_t blo
 
 /* What is written (backends/form.py, in its order). */
 typedef enum { DROP_SCALE, DROP_AFFINE, DROP_ADD, DROP_BIAS, DROP_BIAS_ADD, DROP_RELU,
-               DROP_RELU_GRAD, DROP_FORMS } drop_form;
+               DROP_RELU_GRAD, DROP_GELU, DROP_GELU_GRAD, DROP_GELU_TANH, DROP_GELU_TANH_GRAD,
+               DROP_SILU, DROP_SILU_GRAD, DROP_FORMS } drop_form;
 
 enum { DROP_INPUTS = 3 }; /* x and two operands at most */
 
@@ -56,9 +57,13 @@ typedef struct {
     double scale, shift, dropped;
 } drop_numbers;
 
-/* y[i] = form of in[0][i], in[1][i], ... for up to DROP_BLOCK elements. */
+/* y[i] = form of in[0][i], in[1][i], ... for n elements. */
 typedef void (*drop_form_run)(const drop_input *in, char *y, ptrdiff_t y_stride, size_t n,
                               const uint64_t *keep, const drop_numbers *numbers, int streaming);
+
+/* Noise on n contiguous elements of x, of which each takes a word. */
+typedef void (*drop_noise_run)(const uint64_t *words, const char *x, char *y, size_t n, int factor,
+                               double spread, int streaming);
 
 typedef struct {
     const char *name;      /* of the instruction set */
@@ -68,6 +73,7 @@ typedef struct {
     drop_apply_run apply[DROP_DTYPES];
     drop_pipe_run pipe[DROP_DTYPES];
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */
+    drop_noise_run noise[DROP_DTYPES];           /* none for complex numbers */
 } drop_kernels;
 
 #endif

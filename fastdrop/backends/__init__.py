@@ -17,6 +17,7 @@ from .. import _cy
 from ..arrays import Array, prepare
 from ..checks import shown
 from ..mask_format import Rate
+from ..normal import Noise
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides
 from .base import NOTHING_WRITTEN, Backend
@@ -26,6 +27,7 @@ __all__ = [
     "NOTHING_WRITTEN",
     "Backend",
     "Form",
+    "add_noise",
     "apply",
     "available_backends",
     "current",
@@ -216,24 +218,38 @@ def evaluate(
     out: Array,
 ) -> None:
     """Run the current backend's `evaluate`; foreign byte orders go through a native copy."""
-    run = partial(current().evaluate, stream, draw, rate, first, strides)
-    _run_native(run, form, x, out)
+    backend = _override.get() or _default or _first()
+    if x.dtype.isnative:
+        backend.evaluate(stream, draw, rate, first, strides, form, x, out)
+    else:
+        _run_native(partial(backend.evaluate, stream, draw, rate, first, strides), form, x, out)
 
 
 def evaluate_bits(
     keep: NDArray[np.uint64], strides: Strides, scale: float, form: Form, x: Array, out: Array
 ) -> None:
     """Run the current backend's `evaluate_bits`, as `evaluate` does."""
-    _run_native(partial(current().evaluate_bits, keep, strides, scale), form, x, out)
+    backend = current()
+    if x.dtype.isnative:
+        backend.evaluate_bits(keep, strides, scale, form, x, out)
+    else:
+        _run_native(partial(backend.evaluate_bits, keep, strides, scale), form, x, out)
+
+
+def add_noise(stream: Stream, draw: int, noise: Noise, x: Array, out: Array) -> None:
+    """Run the current backend's `add_noise`; foreign byte orders go through a native copy."""
+    if x.dtype.isnative:
+        current().add_noise(stream, draw, noise, x, out)
+        return
+    native = x.astype(x.dtype.newbyteorder("="), subok=False)
+    current().add_noise(stream, draw, noise, native, native)
+    np.copyto(out, native, casting="equiv")
 
 
 def _run_native(
     run: Callable[[Form, Array, Array], None], form: Form, x: Array, out: Array
 ) -> None:
-    if x.dtype.isnative and all(operand.dtype.isnative for operand in form.operands):
-        run(form, x, out)
-        return
-    dtype = x.dtype.newbyteorder("=")
+    dtype = x.dtype.newbyteorder("=")  # the operands' is x's
     operands = tuple(operand.astype(dtype) for operand in form.operands)
     native = x.astype(dtype, subok=False)
     run(form._replace(operands=operands), native, native)

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from ..arrays import Array
 from ..mask_format import Rate
+from ..normal import Noise, normals, with_noise
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides, span
-from .form import Form, evaluate
+from .form import Form, evaluate, narrowed, widened
+
+_AT_ONCE: Final = 1 << 14  # elements whose intermediate arrays stay in cache
 
 # What backends raise only before they write: the random numbers of an operation that fails so
 # are given back.
@@ -98,6 +101,24 @@ class Backend(ABC):
         bits = np.unpackbits(keep.view(np.uint8), bitorder="little").view(np.bool_)
         kept = np.lib.stride_tricks.as_strided(bits, x.shape, strides, writeable=False)
         out[...] = evaluate(kept, x, scale, form)
+
+    def add_noise(self, stream: Stream, draw: int, noise: Noise, x: Array, out: Array) -> None:
+        """Write x with noise to `out`: element i, in C order, takes word ``draw + i``.
+
+        Arrays are as for `apply`, of a real dtype; half precision is computed in
+        single. See `fastdrop.normal` for what is computed.
+
+        This is plain NumPy: a backend that has no kernels for it inherits it,
+        and `show_config` says so.
+        """
+        # A sequential stream would go back to its start for every piece.
+        step = max(x.size, 1) if stream.sequential else _AT_ONCE
+        for start in range(0, x.size, step):
+            piece = widened(x.flat[start : start + step])
+            z = normals(stream.words(draw + start, piece.size), piece.dtype)
+            with np.errstate(all="ignore"):
+                y = narrowed(with_noise(noise, piece, z), x.dtype)
+            out.flat[start : start + step] = y
 
     def info(self) -> dict[str, Any]:
         """Return what `show_config` says of this backend."""

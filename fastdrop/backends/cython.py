@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from .._cy import core as _core
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
+from ..normal import Noise
 from ..rng import AnyRNG, Stream
 from ..rng.base import check_status
-from ..sharing import Strides, c_strides
+from ..sharing import Strides, c_strides, span
 from ..threads import get_num_threads
 from .base import Backend
 from .form import KINDS, Form
@@ -128,8 +129,8 @@ class CythonBackend(Backend):
         x: Array,
         out: Array,
     ) -> None:
-        if stream.sequential or strides != c_strides(x.shape) or not _rows_are_last(out):
-            # Bits that are shared, or wanted in another order, are made ahead.
+        if stream.sequential or not (out.flags.c_contiguous or _rows_are_last(out)):
+            # Bits that are wanted in another order are made ahead.
             super().evaluate(stream, draw, rate, first, strides, form, x, out)
             return
         status = _core.evaluate(
@@ -138,6 +139,8 @@ class CythonBackend(Backend):
             draw,
             rate.threshold,
             first,
+            strides,
+            0 if strides == c_strides(x.shape) else span(x.shape, strides),
             KINDS.index(form.kind),
             rate.scale,
             form.shift,
@@ -172,6 +175,19 @@ class CythonBackend(Backend):
             get_num_threads(),
         )
 
+    def add_noise(self, stream: Stream, draw: int, noise: Noise, x: Array, out: Array) -> None:
+        if stream.sequential:
+            # It cannot go back, and other layouts than C order are walked in memory's.
+            c, key = np.array(x, order="C"), stream.open()
+            status = _core.add_noise(stream.fill_address, key.ctypes.data, draw, *noise, c, c, 1)
+            np.copyto(out, c)
+        else:
+            status = _core.add_noise(
+                stream.fill_address, stream.key_address, draw, *noise, x, out, get_num_threads()
+            )
+        if status:
+            _raise(status, stream)
+
     def info(self) -> dict[str, Any]:
         return {
             "instruction set": _core.isa(),
@@ -187,5 +203,5 @@ def _rows_are_last(out: Array) -> bool:
 
 def _raise(status: int, stream: Stream) -> None:
     if status == _core.NO_MEMORY:
-        raise MemoryError("no memory for the mask bits of a transposed array")
+        raise MemoryError("no memory for the mask's bits")
     check_status(status, stream.algorithm.name)

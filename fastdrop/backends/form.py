@@ -13,7 +13,17 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..activations import ACTIVATIONS
 from ..arrays import Array, dtype_name
+
+
+def _kept_of(activation: str) -> dict[str, Callable[..., Any]]:
+    function, backward = ACTIVATIONS[activation]
+    return {
+        activation: lambda x, scale, shift: function(x) * scale,
+        f"{activation}_grad": lambda grad, scale, shift, x: backward(grad * scale, x),
+    }
+
 
 # kind: what a kept element x becomes, given the operands (none, one or two).
 KEPT: Final[dict[str, Callable[..., Any]]] = {
@@ -22,8 +32,7 @@ KEPT: Final[dict[str, Callable[..., Any]]] = {
     "add": lambda x, scale, shift, residual: x * scale,
     "bias": lambda x, scale, shift, bias: (x + bias) * scale,
     "bias_add": lambda x, scale, shift, bias, residual: (x + bias) * scale,
-    "relu": lambda x, scale, shift: _positive(x, x) * scale,
-    "relu_grad": lambda grad, scale, shift, x: _positive(grad, x) * scale,
+    **{kind: kept for name in ACTIVATIONS for kind, kept in _kept_of(name).items()},
 }
 KINDS: Final = tuple(KEPT)  # their order is the C kernels' (kernels.h)
 _ADDS: Final = ("add", "bias_add")  # the last operand is added to kept and dropped alike
@@ -43,11 +52,6 @@ class Form(NamedTuple):
 
 
 SCALE: Final = Form()
-
-
-def _positive(value: Array, x: Array) -> Array:
-    """Return value, and +0.0 where x is negative or zero: a NaN stays one, as in torch."""
-    return np.where(x <= 0, value.dtype.type(0), value)
 
 
 def evaluate(kept: NDArray[np.bool_], x: Array, scale: float, form: Form) -> Array:

@@ -2,7 +2,7 @@
 
 from .alpha import AlphaDropout, FeatureAlphaDropout
 from .connect import DropConnect
-from .dropblock import DropBlock2d
+from .dropblock import BlockMask, DropBlock2d
 from .feature import (
     Dropout1d,
     Dropout2d,
@@ -12,10 +12,11 @@ from .feature import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
-from .gaussian import GaussianDropout, GaussianNoise
+from .gaussian import GaussianDropout, GaussianNoise, NoiseMask
 
 __all__ = [
     "AlphaDropout",
+    "BlockMask",
     "DropBlock2d",
     "DropConnect",
     "DropPath",
@@ -25,6 +26,7 @@ __all__ = [
     "FeatureAlphaDropout",
     "GaussianDropout",
     "GaussianNoise",
+    "NoiseMask",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",

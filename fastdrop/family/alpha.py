@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from ..arrays import Array, check_array
 from ..backends.form import SCALE, Form
-from ..layer import Drawn, MaskLayer
+from ..layer import MaskLayer
 from ..mask_format import Rate
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ class AlphaDropout(MaskLayer):
     True
     """
 
+    _takes_complex = False
+
     def __init__(
         self,
         p: float = 0.5,
@@ -68,14 +69,6 @@ class AlphaDropout(MaskLayer):
         rng: RNGLike = None,
     ) -> None:
         super().__init__(p, inplace, always, rng)
-
-    def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
-        check_array(x)
-        if x.dtype.kind == "c":
-            raise TypeError(
-                f"x must be of a real dtype for {type(self).__name__}, but got {x.dtype}"
-            )
-        return super()._run(x, out)
 
     def _scaled(self, rate: Rate) -> Rate:
         return rate.with_scale(_factor(rate.p))

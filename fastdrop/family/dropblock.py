@@ -3,21 +3,97 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import backends
-from ..arrays import Array, check_array, identity, prepare
+from ..arrays import Array, prepare
 from ..backends.form import SCALE
-from ..layer import RateLayer
+from ..layer import Drawn, RateLayer, Shape
 from ..mask import Mask
 from ..mask_format import rate
 from ..sharing import Strides, c_strides
 
 if TYPE_CHECKING:
     from ..rng import RNGLike
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMask:
+    """The squares of one draw: evaluated when asked for, never stored.
+
+    `forward_mask` and `mask` of DropBlock2d return these.
+
+    Attributes
+    ----------
+    corners : Mask
+        Drops where a square has its upper left corner: (N or 1, C, H - side + 1, W - side + 1).
+    shape : tuple of int
+        (N, C, H, W).
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> x = np.ones((1, 2, 6, 6))
+    >>> y, mask = fastdrop.DropBlock2d(p=0.3, block_size=2, rng=1).forward_mask(x)
+    >>> bool((mask.apply(x) == y).all()), bool((mask.to_bool() == (y > 0)).all())
+    (True, True)
+    """
+
+    corners: Mask
+    shape: Shape
+
+    def apply(self, x: Array, out: Array | None = None) -> Array:
+        """Return x times total / kept where no square lies, +0.0 elsewhere.
+
+        Parameters
+        ----------
+        x : ndarray
+            Of the mask's shape and any supported dtype.
+        out : ndarray, optional
+            Where to write: of x's shape and dtype; x itself is allowed.
+        """
+        y = prepare(x, False, out)
+        if x.shape != self.shape:
+            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+        kept = self._kept()
+        count = int(np.count_nonzero(kept))
+        strides: Strides = c_strides(kept.shape)
+        if len(kept) < self.shape[0]:
+            strides = (0, *strides[1:])
+        packed = np.zeros(-(-kept.size // 64), np.uint64)
+        octets = np.packbits(kept, bitorder="little")
+        packed.view(np.uint8)[: octets.size] = octets
+        backends.evaluate_bits(packed, strides, kept.size / count if count else 0.0, SCALE, x, y)
+        return y
+
+    def to_bool(self) -> NDArray[np.bool_]:
+        """Return the mask as an array, True where no square lies: bool, shape `shape`."""
+        return np.broadcast_to(self._kept(), self.shape).copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("a BlockMask stores no array that could be used without a copy")
+        array = self.to_bool()
+        return array if dtype is None else array.astype(dtype)
+
+    def _kept(self) -> NDArray[np.bool_]:
+        """Return which elements no square covers: bool, shape (N or 1, C, H, W)."""
+        corners, (height, width) = self.corners.shape, self.shape[2:]
+        side = height - corners[2] + 1
+        dropped = np.zeros((*corners[:2], height, width), np.bool_)
+        dropped[:, :, : corners[2], : corners[3]] = ~self.corners.to_bool()
+        for axis in (2, 3):
+            reach = 1  # doubled until the squares are as wide as they should be
+            while reach < side:
+                step = min(reach, side - reach)
+                lines: Any = np.moveaxis(dropped, axis, 0)
+                lines[step:] |= lines[:-step].copy()
+                reach += step
+        return ~dropped
 
 
 class DropBlock2d(RateLayer):
@@ -118,93 +194,29 @@ class DropBlock2d(RateLayer):
             raise ValueError(f"gamma_scale must be 0 or more, and finite, but got {gamma_scale}")
         self._gamma_scale = float(gamma_scale)
 
-    def _forget(self) -> None:
-        self._newest: tuple[Mask, tuple[int, ...]] | None = None
-        self._called = False
+    def _noise_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 4:
+            raise ValueError(
+                f"DropBlock2d expects 4 dimensions, N, C, H and W, but got {len(shape)}"
+            )
+        samples, channels, height, width = shape
+        less = max(min(self.block_size, height, width) - 1, 0)
+        return (1 if self.batchwise else samples), channels, height - less, width - less
 
-    def __call__(self, x: Array, out: Array | None = None) -> Array:
-        """Return `x` with squares dropped, or `x` itself in eval mode and for p = 0.
-
-        Parameters
-        ----------
-        x : ndarray, shape (N, C, H, W)
-            Dtypes as for `dropout`.
-        out : ndarray, optional
-            Where to write: of x's shape and dtype; `x` itself, or no overlap.
-        """
-        check_array(x)
-        if x.ndim != 4:
-            raise ValueError(f"DropBlock2d expects 4 dimensions, N, C, H and W, but got {x.ndim}")
-        if not (self.training or self.always) or self.p == 0.0 or x.size == 0:
-            y = identity(x, self.inplace, out)
-            self._newest, self._called = None, True
-            return y
-        y = prepare(x, self.inplace, out)
-        samples, channels, height, width = x.shape
-        size = min(self.block_size, height, width)
-        corners = (1 if self.batchwise else samples, channels, height - size + 1, width - size + 1)
-        gamma = self.gamma_scale * self.p * height * width / size**2 / math.prod(corners[2:])
+    def _draw(self, noise_shape: Shape, x: Array, out: Array) -> Drawn:
+        height, width = x.shape[2:]
+        side = height - noise_shape[2] + 1
+        gamma = self.gamma_scale * self.p
+        if x.size:
+            gamma *= height * width / side**2 / math.prod(noise_shape[2:])
         checked = rate(min(gamma, 1.0))
-        with backends.reserved(self.rng, checked.words(math.prod(corners))) as (stream, draw):
-            newest = Mask(stream, draw, checked, corners), x.shape
-            _apply(*newest, x, y)
-        self._newest, self._called = newest, True
-        return y
+        with backends.reserved(self.rng, checked.words(math.prod(noise_shape))) as (stream, draw):
+            drawn = Mask(stream, draw, checked, noise_shape), x.shape
+            BlockMask(*drawn).apply(x, out)
+        return drawn
 
-    @property
-    def mask(self) -> NDArray[np.bool_] | None:
-        """The newest forward's mask: bool, of its input's shape; None after an identity."""
-        newest = self._newest  # read once: another thread's forward may replace it
-        if newest is None:
-            return None
-        return np.broadcast_to(_kept(*newest), newest[1])
+    def _nothing(self, shape: Shape) -> Drawn:
+        return Mask(*self.rng.reserve(0), rate(0.0), self._noise_shape(shape)), shape
 
-    def backward(self, grad: Array, out: Array | None = None) -> Array:
-        """Return the gradient with respect to the newest forward's input.
-
-        Parameters
-        ----------
-        grad : ndarray
-            Gradient with respect to the output, of its shape.
-        out : ndarray, optional
-            Where to write; `grad` itself is allowed.
-        """
-        if not self._called:
-            raise RuntimeError("backward needs a forward before it, but there was none")
-        newest = self._newest  # read once: another thread's forward may replace it
-        if newest is None:
-            return identity(grad, False, out)
-        corners, shape = newest
-        check_array(grad, "grad")
-        if grad.shape != shape:
-            raise ValueError(f"grad must have the forward's shape {shape}, but got {grad.shape}")
-        y = prepare(grad, False, out)
-        _apply(corners, shape, grad, y)
-        return y
-
-
-def _apply(corners: Mask, shape: tuple[int, ...], x: Array, out: Array) -> None:
-    kept = _kept(corners, shape)
-    count = int(np.count_nonzero(kept))
-    strides: Strides = c_strides(kept.shape)
-    if len(kept) < shape[0]:
-        strides = (0, *strides[1:])
-    packed = np.zeros(-(-kept.size // 64), np.uint64)
-    octets = np.packbits(kept, bitorder="little")
-    packed.view(np.uint8)[: octets.size] = octets
-    backends.evaluate_bits(packed, strides, kept.size / count if count else 0.0, SCALE, x, out)
-
-
-def _kept(corners: Mask, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return which elements no square covers: bool, shape (N or 1, C, H, W)."""
-    size = shape[2] - corners.shape[2] + 1
-    dropped = np.zeros((*corners.shape[:2], *shape[2:]), np.bool_)
-    dropped[:, :, : corners.shape[2], : corners.shape[3]] = ~corners.to_bool()
-    for axis in (2, 3):
-        reach = 1  # doubled until the squares are as wide as they should be
-        while reach < size:
-            step = min(reach, size - reach)
-            lines: Any = np.moveaxis(dropped, axis, 0)
-            lines[step:] |= lines[:-step].copy()
-            reach += step
-    return ~dropped
+    def _mask_of(self, drawn: Drawn) -> BlockMask:
+        return BlockMask(*drawn)

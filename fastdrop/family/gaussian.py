@@ -1,106 +1,109 @@
 """Gaussian noise, multiplied or added, from the same streams as masks.
 
-Element i, in C order, takes word i of its draw (see `fastdrop.normal`), in plain
-NumPy for every backend: the same numbers on every machine, at NumPy's speed.
+Element i, in C order, takes word i of its draw: see `fastdrop.normal`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
+from .. import backends
 from ..arrays import Array, check_array, identity, prepare
-from ..backends.form import narrowed, widened
-from ..layer import Layer
+from ..layer import Drawn, Layer, Shape
 from ..mask_format import rate
-from ..normal import Floats, normals
+from ..normal import Noise
 from ..rng import Stream
 
 if TYPE_CHECKING:
     from ..rng import RNGLike
 
-_AT_ONCE: Final = 1 << 14  # elements whose intermediate arrays stay in cache
 
+@dataclass(frozen=True, slots=True)
+class NoiseMask:
+    """The noise of one draw: evaluated when asked for, never stored.
 
-class _Noise(Layer):
-    """A layer that draws one normal variate for each element."""
+    `forward_mask` and `mask` of GaussianDropout and GaussianNoise return these.
 
-    def _forget(self) -> None:
-        self._newest: tuple[Stream, int, tuple[int, ...]] | None = None
-        self._called = False
+    Attributes
+    ----------
+    stream : Stream
+    draw : int
+        Where in the stream the noise comes from.
+    noise : Noise
+        Whether it is a factor, and its standard deviation.
+    shape : tuple of int
 
-    @abstractmethod
-    def _is_identity(self) -> bool:
-        """Return whether there is no noise to add in training mode."""
+    Examples
+    --------
+    >>> import numpy as np, fastdrop
+    >>> y, mask = fastdrop.GaussianDropout(p=0.5, rng=1).forward_mask(np.ones(3))
+    >>> bool((mask.apply(np.ones(3)) == y).all())
+    True
+    """
 
-    @abstractmethod
-    def _combine(self, x: Array, z: Floats) -> Array:
-        """Return x, in its own or single precision, with noise of variates z."""
+    stream: Stream
+    draw: int
+    noise: Noise
+    shape: Shape
 
-    def __call__(self, x: Array, out: Array | None = None) -> Array:
-        """Return `x` with noise, or `x` itself in eval mode and where there is none.
-
-        Parameters
-        ----------
-        x : ndarray of a real dtype
-            Any shape.
-        out : ndarray, optional
-            Where to write: of x's shape and dtype; `x` itself, or no overlap.
-        """
-        check_array(x)
-        if x.dtype.kind == "c":
-            raise TypeError(f"x must be of a real dtype for noise, but got {x.dtype}")
-        if not (self.training or self.always) or self._is_identity():
-            y = identity(x, self.inplace, out)
-            self._newest, self._called = None, True
-            return y
-        y = prepare(x, self.inplace, out)
-        stream, draw = self.rng.reserve(x.size)
-        self._write(stream, draw, x, y)
-        self._newest, self._called = (stream, draw, x.shape), True
-        return y
-
-    def _write(self, stream: Stream, draw: int, x: Array, out: Array) -> None:
-        # A sequential stream would go back to its start for every piece.
-        step = max(x.size, 1) if stream.sequential else _AT_ONCE
-        native = x.dtype.newbyteorder("=")
-        for start in range(0, x.size, step):
-            piece = x.flat[start : start + step].astype(native, copy=False)
-            z = normals(stream.words(draw + start, piece.size))
-            with np.errstate(all="ignore"):
-                y = narrowed(self._combine(widened(piece), z), native)
-            out.flat[start : start + step] = y
-
-    def backward(self, grad: Array, out: Array | None = None) -> Array:
-        """Return the gradient with respect to the newest forward's input.
+    def apply(self, grad: Array, out: Array | None = None) -> Array:
+        """Return the gradient with respect to the input, of one with respect to the output.
 
         Parameters
         ----------
         grad : ndarray
-            Gradient with respect to the output, of its shape.
+            Of the mask's shape.
         out : ndarray, optional
             Where to write; `grad` itself is allowed.
+
+        Returns
+        -------
+        ndarray
+            `grad` times the factor; for noise that was added, `grad` itself.
         """
-        if not self._called:
-            raise RuntimeError("backward needs a forward before it, but there was none")
-        newest = self._newest  # read once: another thread's forward may replace it
-        if newest is None:
-            return identity(grad, False, out)
-        stream, draw, shape = newest
         check_array(grad, "grad")
-        if grad.shape != shape:
-            raise ValueError(f"grad must have the forward's shape {shape}, but got {grad.shape}")
-        return self._differentiate(stream, draw, grad, out)
+        if grad.shape != self.shape:
+            raise ValueError(
+                f"grad must have the forward's shape {self.shape}, but got {grad.shape}"
+            )
+        if not self.noise.factor or self.noise.spread == 0.0:
+            return identity(grad, False, out)
+        if grad.dtype.kind == "c":
+            raise TypeError(f"grad must be of a real dtype for noise, but got {grad.dtype}")
+        y = prepare(grad, False, out)
+        backends.add_noise(self.stream, self.draw, self.noise, grad, y)
+        return y
+
+
+class NoiseLayer(Layer):
+    """A layer that draws one normal variate for each element."""
+
+    _takes_complex = False
 
     @abstractmethod
-    def _differentiate(self, stream: Stream, draw: int, grad: Array, out: Array | None) -> Array:
-        """Return the gradient under a draw's noise."""
+    def _noise(self) -> Noise:
+        """Return what is done with the variates."""
+
+    def _is_identity(self) -> bool:
+        return self._noise().spread == 0.0
+
+    def _draw(self, noise_shape: Shape, x: Array, out: Array) -> Drawn:
+        noise = self._noise()
+        stream, draw = self.rng.reserve(x.size)
+        backends.add_noise(stream, draw, noise, x, out)
+        return stream, draw, noise, x.shape
+
+    def _nothing(self, shape: Shape) -> Drawn:
+        return *self.rng.reserve(0), self._noise()._replace(spread=0.0), shape
+
+    def _mask_of(self, drawn: Drawn) -> NoiseMask:
+        return NoiseMask(*drawn)
 
 
-class GaussianDropout(_Noise):
+class GaussianDropout(NoiseLayer):
     """Multiply each element by a normal variate of mean 1 and variance p / (1 - p).
 
     The mean and variance of the factor are those of dropout.
@@ -109,7 +112,7 @@ class GaussianDropout(_Noise):
     ----------
     p : float, optional
         The drop probability of the dropout it stands for, 0 <= p < 1. May be
-        assigned later, after the backward of the forward before.
+        assigned later.
     inplace : bool, optional
         Write into the input.
     always : bool, optional
@@ -160,21 +163,11 @@ class GaussianDropout(_Noise):
             raise ValueError("p must be below 1, at which the noise is infinite, but got 1.0")
         self._p = checked
 
-    def _is_identity(self) -> bool:
-        return self._p == 0.0
-
-    def _combine(self, x: Array, z: Floats) -> Array:
-        factor = 1.0 + math.sqrt(self._p / (1.0 - self._p)) * z
-        y: Array = x * factor.astype(x.dtype)
-        return y
-
-    def _differentiate(self, stream: Stream, draw: int, grad: Array, out: Array | None) -> Array:
-        y = prepare(grad, False, out)
-        self._write(stream, draw, grad, y)
-        return y
+    def _noise(self) -> Noise:
+        return Noise(True, math.sqrt(self._p / (1.0 - self._p)))
 
 
-class GaussianNoise(_Noise):
+class GaussianNoise(NoiseLayer):
     """Add a normal variate of mean 0 to each element.
 
     Parameters
@@ -230,12 +223,5 @@ class GaussianNoise(_Noise):
             raise ValueError(f"stddev must be 0 or more, and finite, but got {stddev}")
         self._stddev = float(stddev)
 
-    def _is_identity(self) -> bool:
-        return self._stddev == 0.0
-
-    def _combine(self, x: Array, z: Floats) -> Array:
-        y: Array = x + (self._stddev * z).astype(x.dtype)
-        return y
-
-    def _differentiate(self, stream: Stream, draw: int, grad: Array, out: Array | None) -> Array:
-        return identity(grad, False, out)
+    def _noise(self) -> Noise:
+        return Noise(False, self._stddev)

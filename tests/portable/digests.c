@@ -13,6 +13,7 @@
 
 #include "evaluate.h"
 #include "isa.h"
+#include "noise.h"
 #include "walk.h"
 
 enum {
@@ -28,9 +29,10 @@ enum {
 static const char *const generators[] = {"philox4x32", "philox", "pcg64"};
 static const char *const dtypes[DROP_DTYPES] = {"float16", "bfloat16", "float32",
                                                 "float64", "complex64", "complex128"};
-static const char *const forms[DROP_FORMS] = {"scale", "affine", "add", "bias",
-                                              "bias_add", "relu", "relu_grad"};
-static const int operands[DROP_FORMS] = {0, 0, 1, 1, 2, 0, 1};
+static const char *const forms[DROP_FORMS] = {
+    "scale", "affine", "add", "bias", "bias_add", "relu", "relu_grad", "gelu", "gelu_grad",
+    "gelu_tanh", "gelu_tanh_grad", "silu", "silu_grad"};
+static const int operands[DROP_FORMS] = {0, 0, 1, 1, 2, 0, 1, 0, 1, 0, 1, 0, 1};
 static const size_t sizes[DROP_DTYPES] = {2, 2, 4, 8, 8, 16};
 /* All bits but the exponent's highest: without it there is no NaN and no infinity. Operands
  * have neither, because of two NaNs that are added it is the compiler who picks one. */
@@ -200,6 +202,26 @@ static void evaluate(drop_form form, drop_dtype dtype, uint64_t threshold, const
     if (y != x) free(y);
 }
 
+static void noise(drop_dtype dtype, int factor, const layout *l, int threads)
+{
+    const ptrdiff_t size = (ptrdiff_t)sizes[dtype];
+    const size_t bytes = (threads > 1 ? (size_t)MANY : ELEMENTS) * sizes[dtype] + 64;
+    char *x = random_bytes(bytes, 0, ~(uint64_t)0), *y = l->inplace ? x : random_bytes(bytes, 1, ~(uint64_t)0);
+    const drop_noise noise = {.fill = kernels->philox4x32, .key = key, .draw = DRAW, .factor = factor, .spread = 0.375};
+    drop_noise_arrays a = {.ndim = l->ndim, .x = x + l->x_at * size + l->skew, .y = y + l->y_at * size + l->skew};
+    for (int i = 0; i < l->ndim; i++) {
+        a.shape[i] = l->shape[i];
+        a.x_stride[i] = l->x[i] * size;
+        a.y_stride[i] = l->y[i] * size;
+    }
+    if (drop_add_noise(kernels, &noise, &a, dtype, threads)) abort();
+    print_layout("noise", dtype, HALF, 0, l);
+    printf(" factor=%d spread=%g bytes=%zu digest=%016" PRIx64 "\n", factor, noise.spread, bytes,
+           digest(y, bytes));
+    if (y != x) free(y);
+    free(x);
+}
+
 static void all_cases(void)
 {
     /* None and all kept; one to eight planes; refinement, near 0 and 1 too. */
@@ -222,15 +244,20 @@ static void all_cases(void)
             apply((drop_dtype)d, 732939019961, 4099 + i, &layouts[i], 1);
         }
         for (int f = 0; f < DROP_FORMS; f++) {
+            if (f != DROP_SCALE && !kernels->form[f][d]) continue; /* of real numbers only */
             evaluate((drop_form)f, (drop_dtype)d, 732939019961, &layouts[f % 3], 0);
             evaluate((drop_form)f, (drop_dtype)d, HALF, &layouts[4], 0);
             evaluate((drop_form)f, (drop_dtype)d, HALF, &layouts[4], 1);
         }
+        for (size_t i = 0; kernels->noise[d] && i < sizeof layouts / sizeof *layouts; i++)
+            noise((drop_dtype)d, i % 2, &layouts[i], 1);
     }
     static const layout many = {1, {MANY}, {1}, {1}, 0, 0, 0, 0};
     static const layout columns = {2, {300, 2000}, {1, 300}, {1, 300}, 0, 0, 0, 0};
     apply(DROP_F32, 732939019961, 0, &many, 3);
     apply(DROP_F16, HALF, 0, &columns, 3);
+    noise(DROP_F32, 1, &many, 3);
+    noise(DROP_F64, 0, &columns, 3);
 }
 
 int main(int count, char **arguments)

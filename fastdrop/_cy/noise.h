@@ -1,0 +1,30 @@
+/* Whole arrays with noise: which word each element takes, in whatever order it lies in memory. */
+#ifndef DROP_NOISE_H
+#define DROP_NOISE_H
+
+#include "kernels.h"
+
+enum { DROP_NOISE_DIMS = 64 }; /* NumPy's limit */
+
+/* x and y: one shape, axes in the array's order, strides in bytes. */
+typedef struct {
+    int ndim;
+    const char *x;
+    char *y;
+    ptrdiff_t shape[DROP_NOISE_DIMS], x_stride[DROP_NOISE_DIMS], y_stride[DROP_NOISE_DIMS];
+} drop_noise_arrays;
+
+typedef struct {
+    fastdrop_fill fill;
+    const void *key;
+    uint64_t draw;  /* position of the first element's word; the others' follow in C order */
+    int factor;     /* x * (1 + spread * z), or x + spread * z */
+    double spread;
+} drop_noise;
+
+/* Joins the arrays' axes where it can. Returns 0, or what `fill` returned if it failed. One
+ * thread asks for the words of arrays in C order in order. */
+int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_noise_arrays *arrays,
+                   drop_dtype dtype, int threads);
+
+#endif
