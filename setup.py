@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,9 @@ class BuildKernels(build_ext):
     def build_extension(self, ext: Extension) -> None:
         kernels = str(HERE / "kernels.c")
         extra = ext.extra_compile_args
-        ext.extra_objects = [
-            name
-            for isa, flags in instruction_sets().items()
-            for name in self.compiler.compile(
+
+        def compile_for(isa: str, flags: list[str]) -> list[str]:
+            objects: list[str] = self.compiler.compile(
                 [kernels],
                 output_dir=os.path.join(self.build_temp, isa),
                 macros=[("DROP_ISA", isa)],
@@ -66,7 +66,12 @@ class BuildKernels(build_ext):
                 extra_postargs=[*extra, *flags],
                 depends=ext.depends,
             )
-        ]
+            return objects
+
+        sets = instruction_sets()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            compiled = pool.map(compile_for, sets, sets.values())
+        ext.extra_objects = [name for objects in compiled for name in objects]
         super().build_extension(ext)
 
     def run(self) -> None:

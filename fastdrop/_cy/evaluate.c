@@ -254,7 +254,7 @@ int drop_evaluate(const drop_kernels *kernels, drop_operation *op, int threads)
     if (w.size == 0) return 0;
     join_axes(&op->grid);
     join_axes(&op->mask_grid);
-    const int uncached = is_uncached(w.size, op->dtype);
+    const int uncached = is_uncached(op->grid.arrays, w.size, op->dtype);
     w.streaming = uncached;
     for (int k = 0; k < op->grid.arrays - 1; k++) w.streaming &= op->at[k] != op->y;
     w.prefetch = uncached && !op->bits ? PREFETCH : 0;

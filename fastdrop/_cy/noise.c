@@ -196,7 +196,7 @@ int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_no
     if (w.elements == 0) return 0;
     if (w.elements < ALONE_BELOW) threads = 1;
     if (w.memory == w.ndim - 1) {
-        if (w.ndim == 1 && w.axes[0].y == w.size && is_uncached(w.elements, dtype)) {
+        if (w.ndim == 1 && w.axes[0].y == w.size && is_uncached(2, w.elements, dtype)) {
             w.streaming = w.x != w.y;
             w.head = -(uintptr_t)w.y % 64 / (uint64_t)w.size;
         }

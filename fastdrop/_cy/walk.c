@@ -268,7 +268,7 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
     if (op.size == 0) return 0;
     collapse(arrays);
     op.axis = fastest_axis(arrays);
-    const int uncached = is_uncached(op.size, dtype);
+    const int uncached = is_uncached(arrays->x == arrays->y ? 1 : 2, op.size, dtype);
     op.streaming = uncached && arrays->x != arrays->y;
     op.prefetch = uncached ? PREFETCH : 0;
     if (op.size < DROP_SERIAL_BELOW) threads = 1;

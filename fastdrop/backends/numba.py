@@ -65,7 +65,7 @@ class NumbaBackend(Backend):
             words, skip = _words(stream, draw, rate, first, n)
             _walk(words, skip, c_strides(x.shape), rate.scale, SCALE, x, out)
             return
-        past_caches = n > _SURELY_CACHED and out.nbytes > last_level_cache() and x is not out
+        past_caches = n > _SURELY_CACHED and 2 * out.nbytes > last_level_cache() and x is not out
         algorithm: Any = stream.algorithm
         kernel = _apply_kernel(x.dtype, algorithm, rate.block_words, past_caches)
         if stream.sequential:
@@ -204,7 +204,7 @@ def _axes(shape: tuple[int, ...], steps: Sequence[Strides]) -> NDArray[np.int64]
 
 @cache
 def last_level_cache() -> int:
-    """Return the bytes above which no cache holds an array."""
+    """Return the bytes above which no cache holds an operation's arrays."""
     sizes = [32 << 20]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index3/size"):
         with suppress(OSError, ValueError):
