@@ -238,7 +238,7 @@ def test_what_a_mask_is_applied_to(backend: str, data: Any, scene: Any, bad: Any
     samples = fastdrop.dropout(np.ones((3, 4)), rng=1, sample_ids=[1, 2, 3], return_mask=True)[1]
     name = "must (be|have)"
     if isinstance(bad, tuple):
-        bad, name = np.ones(bad), "must have (the mask's|the forward's|x's) shape"
+        bad, name = np.ones(bad), "must have (the mask's|the forward's|x's|grad's) shape"
     for operation in (
         mask.apply,
         samples.apply,
