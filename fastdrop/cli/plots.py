@@ -84,7 +84,7 @@ def plot_bench(
         label = "np.copyto, 1 thread: the ceiling" if name == "np. copyto" else name
         axes.loglog(sizes, rates, label=label, markersize=5, **style)
     axes.set(xlabel="elements", ylabel="GB/s (bytes read + written)", title=title)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right upper")  # no curve is under it there
     _tidy(axes)
     figure.supxlabel(caption, fontsize=7, color=GREY)
     figure.savefig(file, dpi=150)
