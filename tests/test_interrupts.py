@@ -215,7 +215,11 @@ def test_an_exception_in_a_numba_cfunc_is_an_error(backend: str, unraisable: lis
     capsule = fastdrop.make_capsule(fill.address, 1)
     rng = type("Plugin", (fastdrop.RNG,), {"name": "plugin", "capsule": capsule})(1)
     assert rng.random_raw(100)[-1] == 99  # type: ignore[index]
-    for call in (lambda: fastdrop.dropout(np.ones(100), P, rng=rng), lambda: rng.random_raw(5)):
+    for call in (
+        lambda: fastdrop.dropout(np.ones(100), P, rng=rng),
+        lambda: fastdrop.GaussianNoise(1.0, rng=rng)(np.ones(2)),
+        lambda: rng.random_raw(5),
+    ):
         rng.state = {**rng.state, "position": 99}
         with pytest.raises(RuntimeError, match="did not write all words"):
             call()

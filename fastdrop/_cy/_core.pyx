@@ -124,14 +124,6 @@ cdef extern from "team.h":
 
 
 cdef extern from "noise.h":
-    ctypedef struct drop_noise_arrays:
-        int ndim
-        const char *x
-        char *y
-        Py_ssize_t *shape
-        Py_ssize_t *x_stride
-        Py_ssize_t *y_stride
-
     ctypedef struct drop_noise:
         fastdrop_fill fill
         const void *key
@@ -139,7 +131,7 @@ cdef extern from "noise.h":
         int factor
         double spread
 
-    int drop_add_noise(const drop_kernels *, const drop_noise *, drop_noise_arrays *, drop_dtype,
+    int drop_add_noise(const drop_kernels *, const drop_noise *, drop_arrays *, drop_dtype,
                        int) nogil
 
 
@@ -323,13 +315,8 @@ cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, ui
     return mask
 
 
-cdef int run_apply(const drop_mask *mask, uint64_t first, cnp.ndarray x, cnp.ndarray y,
-                   double scale, int threads):
-    # Giving the GIL up and taking it back costs as much as a small array does.
-    cdef bint is_short = cnp.PyArray_SIZE(x) <= DROP_BLOCK
-    cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
-    cdef drop_arrays arrays
-    cdef int i, status
+cdef inline void set_arrays(drop_arrays *arrays, cnp.ndarray x, cnp.ndarray y) noexcept:
+    cdef int i
     arrays.ndim = cnp.PyArray_NDIM(x)
     arrays.x = <const char *>cnp.PyArray_DATA(x)
     arrays.y = <char *>cnp.PyArray_DATA(y)
@@ -337,6 +324,16 @@ cdef int run_apply(const drop_mask *mask, uint64_t first, cnp.ndarray x, cnp.nda
         arrays.shape[i] = cnp.PyArray_DIM(x, i)
         arrays.x_stride[i] = cnp.PyArray_STRIDE(x, i)
         arrays.y_stride[i] = cnp.PyArray_STRIDE(y, i)
+
+
+cdef int run_apply(const drop_mask *mask, uint64_t first, cnp.ndarray x, cnp.ndarray y,
+                   double scale, int threads):
+    # Giving the GIL up and taking it back costs as much as a small array does.
+    cdef bint is_short = cnp.PyArray_SIZE(x) <= DROP_BLOCK
+    cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
+    cdef drop_arrays arrays
+    cdef int status
+    set_arrays(&arrays, x, y)
     if is_short:
         return drop_apply(kernels, mask, first, &arrays, dtype, scale, threads)
     with nogil:
@@ -498,21 +495,15 @@ def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double 
     """Write x with noise to y; return the status (see noise.h)."""
     cdef drop_mask mask = make_mask(fill, key, draw, 0)
     cdef drop_noise noise
-    cdef drop_noise_arrays arrays
+    cdef drop_arrays arrays
     cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
-    cdef int i, status
+    cdef int status
     noise.fill = mask.fill
     noise.key = mask.key
     noise.draw = mask.draw
     noise.factor = factor
     noise.spread = spread
-    arrays.ndim = cnp.PyArray_NDIM(x)
-    arrays.x = <const char *>cnp.PyArray_DATA(x)
-    arrays.y = <char *>cnp.PyArray_DATA(y)
-    for i in range(arrays.ndim):
-        arrays.shape[i] = cnp.PyArray_DIM(x, i)
-        arrays.x_stride[i] = cnp.PyArray_STRIDE(x, i)
-        arrays.y_stride[i] = cnp.PyArray_STRIDE(y, i)
+    set_arrays(&arrays, x, y)
     with nogil:
         status = drop_add_noise(kernels, &noise, &arrays, dtype, threads)
     return status

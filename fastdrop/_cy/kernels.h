@@ -24,6 +24,21 @@ typedef enum { DROP_F16, DROP_BF16, DROP_F32, DROP_F64, DROP_C64, DROP_C128, DRO
 /* What an operation returns if `fill` returned 0 and had not written its last word. */
 enum { DROP_UNWRITTEN = INT_MIN + 1 };
 
+/* A `fill` that Numba or ctypes made of Python code returns 0 after an exception. It is
+ * found out by its last word, still what it was; by chance that is a right word too, and then a
+ * second call writes it over another one. */
+static inline int fill_checked(fastdrop_fill fill, const void *key, uint64_t position, uint64_t n,
+                               uint64_t *out)
+{
+    uint64_t unwritten = 0x9d5c1a7be3f04286u;
+    for (int call = 0; call < 2; call++, unwritten = ~unwritten) {
+        out[n - 1] = unwritten;
+        const int failed = fill(key, position, n, out);
+        if (failed || out[n - 1] != unwritten) return failed;
+    }
+    return DROP_UNWRITTEN;
+}
+
 /* The mask function: keep(i) for any element i. */
 typedef struct {
     fastdrop_fill fill;

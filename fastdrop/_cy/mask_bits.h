@@ -125,20 +125,6 @@ DROP_INLINE uint64_t keep_word(const drop_compared *c, int has_second, uint64_t 
     return c->less[w] | deposit(bits, equal);
 }
 
-/* A `fill` that Numba or ctypes made of Python code returns 0 after an exception. It is
- * found out by its last word, still what it was; by chance that is a right word too, and then a
- * second call writes it over another one. */
-DROP_INLINE int fill_range(const drop_mask *mask, uint64_t position, uint64_t n, uint64_t *range)
-{
-    uint64_t unwritten = 0x9d5c1a7be3f04286u;
-    for (int call = 0; call < 2; call++, unwritten = ~unwritten) {
-        range[n - 1] = unwritten;
-        const int failed = mask->fill(mask->key, position, n, range);
-        if (failed || range[n - 1] != unwritten) return failed;
-    }
-    return DROP_UNWRITTEN;
-}
-
 /* keep[0 .. DROP_BLOCK_WORDS-1]: the first n elements of block number `block`,
  * bit e % 64 of word e / 64; bits from n on are unspecified. */
 static int block_bits(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep)
@@ -152,7 +138,7 @@ static int block_bits(const drop_mask *mask, uint64_t block, uint64_t n, uint64_
     drop_compared c;
     const uint64_t strips = (n + DROP_STRIP - 1) / DROP_STRIP;
     const uint64_t drawn = b.planes_at + strips * (uint64_t)b.planes * DROP_STRIP_WORDS;
-    int failed = fill_range(mask, mask->draw + block * b.words, drawn, range);
+    int failed = fill_checked(mask->fill, mask->key, mask->draw + block * b.words, drawn, range);
     if (failed) return failed;
     compare_block(mask, &b, range, strips, &c);
     uint64_t rank = 0;

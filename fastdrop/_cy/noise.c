@@ -23,7 +23,7 @@ typedef struct {
 typedef struct {
     const drop_noise *noise;
     drop_noise_run run;
-    axis axes[DROP_NOISE_DIMS];
+    axis axes[DROP_MAX_DIMS];
     int ndim, memory; /* the axis with memory's smallest steps */
     const char *x;
     char *y;
@@ -33,10 +33,10 @@ typedef struct {
 } work;
 
 /* Drops axes of length 1 and joins neighbours that both arrays walk evenly. */
-static void look_at_axes(work *w, const drop_noise_arrays *a)
+static void look_at_axes(work *w, const drop_arrays *a)
 {
     uint64_t word = 1;
-    axis found[DROP_NOISE_DIMS];
+    axis found[DROP_MAX_DIMS];
     int n = 0;
     for (int i = a->ndim - 1; i >= 0; i--) {
         const ptrdiff_t length = a->shape[i], x = a->x_stride[i], y = a->y_stride[i];
@@ -81,7 +81,7 @@ static void copy_block(char *to, ptrdiff_t to_row, ptrdiff_t to_column, const ch
 
 static int fill_words(const work *w, uint64_t at, uint64_t n, uint64_t *words)
 {
-    return w->noise->fill(w->noise->key, w->noise->draw + at, n, words);
+    return fill_checked(w->noise->fill, w->noise->key, w->noise->draw + at, n, words);
 }
 
 /* Where the element that takes word `at` lies, along all axes but those that are left out. */
@@ -187,7 +187,7 @@ static void tile_task(void *context, int64_t number)
     copy_block(w->y + y, last->y, memory->y, out, size, pitch, columns, rows, size);
 }
 
-int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_noise_arrays *arrays,
+int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *arrays,
                    drop_dtype dtype, int threads)
 {
     work w = {.noise = noise, .run = kernels->noise[dtype], .x = arrays->x, .y = arrays->y,

@@ -3,16 +3,7 @@
 #define DROP_NOISE_H
 
 #include "kernels.h"
-
-enum { DROP_NOISE_DIMS = 64 }; /* NumPy's limit */
-
-/* x and y: one shape, axes in the array's order, strides in bytes. */
-typedef struct {
-    int ndim;
-    const char *x;
-    char *y;
-    ptrdiff_t shape[DROP_NOISE_DIMS], x_stride[DROP_NOISE_DIMS], y_stride[DROP_NOISE_DIMS];
-} drop_noise_arrays;
+#include "walk.h"
 
 typedef struct {
     fastdrop_fill fill;
@@ -24,7 +15,7 @@ typedef struct {
 
 /* Joins the arrays' axes where it can. Returns 0, or what `fill` returned if it failed. One
  * thread asks for the words of arrays in C order in order. */
-int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_noise_arrays *arrays,
+int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *arrays,
                    drop_dtype dtype, int threads);
 
 #endif

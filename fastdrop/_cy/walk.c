@@ -241,7 +241,7 @@ static int64_t plan_bands(operation *op, int threads)
     op->chunks = (op->columns + op->chunk_columns - 1) / op->chunk_columns;
     op->pitch = op->chunks == 1 ? op->columns : (op->chunk_columns + 63) / 64 * 64;
     /* A word more, for reads of 64 bits that start in the last one. */
-    op->band_words = min_u64(op->band_rows, length) * op->pitch / 64 + 2;
+    op->band_words = op->band_rows * op->pitch / 64 + 2;
     return (int64_t)(matrices * op->bands * op->chunks);
 }
 

@@ -201,10 +201,8 @@ def apply(stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Arra
     backend = _override.get() or _default or _first()
     if x.dtype.isnative:
         backend.apply(stream, draw, rate, first, x, out)
-        return
-    native = x.astype(x.dtype.newbyteorder("="), subok=False)
-    backend.apply(stream, draw, rate, first, native, native)
-    np.copyto(out, native, casting="equiv")
+    else:
+        _run_native(partial(backend.apply, stream, draw, rate, first), x, out)
 
 
 def evaluate(
@@ -218,11 +216,12 @@ def evaluate(
     out: Array,
 ) -> None:
     """Run the current backend's `evaluate`; foreign byte orders go through a native copy."""
-    backend = _override.get() or _default or _first()
+    backend = current()
     if x.dtype.isnative:
         backend.evaluate(stream, draw, rate, first, strides, form, x, out)
     else:
-        _run_native(partial(backend.evaluate, stream, draw, rate, first, strides), form, x, out)
+        form = _native(form)
+        _run_native(partial(backend.evaluate, stream, draw, rate, first, strides, form), x, out)
 
 
 def evaluate_bits(
@@ -233,24 +232,24 @@ def evaluate_bits(
     if x.dtype.isnative:
         backend.evaluate_bits(keep, strides, scale, form, x, out)
     else:
-        _run_native(partial(backend.evaluate_bits, keep, strides, scale), form, x, out)
+        _run_native(partial(backend.evaluate_bits, keep, strides, scale, _native(form)), x, out)
 
 
 def add_noise(stream: Stream, draw: int, noise: Noise, x: Array, out: Array) -> None:
     """Run the current backend's `add_noise`; foreign byte orders go through a native copy."""
+    backend = current()
     if x.dtype.isnative:
-        current().add_noise(stream, draw, noise, x, out)
-        return
+        backend.add_noise(stream, draw, noise, x, out)
+    else:
+        _run_native(partial(backend.add_noise, stream, draw, noise), x, out)
+
+
+def _native(form: Form) -> Form:
+    operands = (a.astype(a.dtype.newbyteorder("=")) for a in form.operands)
+    return form._replace(operands=tuple(operands))
+
+
+def _run_native(run: Callable[[Array, Array], None], x: Array, out: Array) -> None:
     native = x.astype(x.dtype.newbyteorder("="), subok=False)
-    current().add_noise(stream, draw, noise, native, native)
-    np.copyto(out, native, casting="equiv")
-
-
-def _run_native(
-    run: Callable[[Form, Array, Array], None], form: Form, x: Array, out: Array
-) -> None:
-    dtype = x.dtype.newbyteorder("=")  # the operands' is x's
-    operands = tuple(operand.astype(dtype) for operand in form.operands)
-    native = x.astype(dtype, subok=False)
-    run(form._replace(operands=operands), native, native)
+    run(native, native)
     np.copyto(out, native, casting="equiv")

@@ -235,7 +235,7 @@ else:
 
 @inner()
 def _fill(fill: int, key: int, position: int, n: int, out: int) -> int:
-    """Call a `fill` that may return 0 without having written all words: mask_bits.h says how."""
+    """Call a `fill` that may return 0 without having written all words: kernels.h says how."""
     last, unwritten = out + 8 * (n - 1), np.uint64(0x9D5C1A7BE3F04286)
     for _ in range(2):
         put_word(last, unwritten)

@@ -208,7 +208,7 @@ static void noise(drop_dtype dtype, int factor, const layout *l, int threads)
     const size_t bytes = (threads > 1 ? (size_t)MANY : ELEMENTS) * sizes[dtype] + 64;
     char *x = random_bytes(bytes, 0, ~(uint64_t)0), *y = l->inplace ? x : random_bytes(bytes, 1, ~(uint64_t)0);
     const drop_noise noise = {.fill = kernels->philox4x32, .key = key, .draw = DRAW, .factor = factor, .spread = 0.375};
-    drop_noise_arrays a = {.ndim = l->ndim, .x = x + l->x_at * size + l->skew, .y = y + l->y_at * size + l->skew};
+    drop_arrays a = {.ndim = l->ndim, .x = x + l->x_at * size + l->skew, .y = y + l->y_at * size + l->skew};
     for (int i = 0; i < l->ndim; i++) {
         a.shape[i] = l->shape[i];
         a.x_stride[i] = l->x[i] * size;
