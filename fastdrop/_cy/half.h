@@ -19,6 +19,18 @@ DROP_INLINE vu32 round_bf16(vf32 v)
 #endif
 }
 
+/* Upper halves of numbers, rounded to nearest even: 1 more where lower > 0x8000 - the upper's last bit. */
+DROP_INLINE vu16 round_upper(vu16 upper, vu16 lower)
+{
+    const vu16 least = (~upper & 1) | 0x8000u;
+#if defined(__AVX512BW__)
+    const __mmask32 up = _mm512_cmpge_epu16_mask((__m512i)lower, (__m512i)least);
+    return (vu16)_mm512_mask_add_epi16((__m512i)upper, up, (__m512i)upper, _mm512_set1_epi16(1));
+#else
+    return upper - (vu16)(lower >= least);
+#endif
+}
+
 #if defined(__F16C__)
 
 DROP_INLINE vf32 widen_f16(vh16 h)
