@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import dtype_of, packed
+from test_register_rng import address_of, capsule, generator
 
 import fastdrop
 from fastdrop.mask_format import rate
@@ -166,3 +167,29 @@ def test_the_first_bits_that_differ_from_the_thresholds_decide(
     with fastdrop.use_backend("reference"):
         y = fastdrop.dropout(np.ones(BLOCK + 9), 0.3, rng=Chosen(1))
     assert ((y != 0) == (sign < 0)).all()
+
+
+def undecided_words(blocks: int) -> list[int]:
+    """Return words whose first planes leave every element undecided at p = 0.3."""
+    first = planes(rate(0.3).threshold >> 36, FIRST) * (BLOCK // STRIP)
+    columns = SECOND * COLUMNS // 64 + NUMBERS // 2
+    random = np.random.PCG64(5).random_raw(blocks * columns).reshape(blocks, columns)
+    return [int(word) for block in random for word in (*block, *first)]
+
+
+@pytest.mark.parametrize("n", [5, 64, 65, STRIP, BLOCK, 2 * BLOCK + 9])
+def test_columns_are_dealt_out_however_many_are_needed(backend: str, n: int) -> None:
+    words = undecided_words(3)
+
+    def fill(key: Any, position: int, count: int, out: Any) -> int:
+        for i in range(count):
+            out[i] = words[position + i]
+        return 0
+
+    rng = generator(capsule(fill=address_of(fill)))(1)
+    mask = fastdrop.dropout(np.ones(n, np.float32), 0.3, rng=rng, return_mask=True)[1]
+    kept = np.unpackbits(packed(mask), bitorder="little", count=n)
+    with fastdrop.use_backend("reference"):
+        np.testing.assert_array_equal(kept, np.unpackbits(packed(mask), bitorder="little", count=n))
+    indices = range(0, n, 97)
+    assert kept[indices].tolist() == [element(words, 0, 0.3, i) for i in indices]

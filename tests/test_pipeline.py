@@ -1,4 +1,4 @@
-"""Whole blocks of contiguous arrays under the default generator, which have a way of their own.
+"""Contiguous arrays under the default generator: whole blocks and 64 elements have their own ways.
 
 It writes one block's elements while it makes the next block's words, whole vectors at aligned
 addresses: so what could go wrong is where blocks, vectors and streams begin and end.
@@ -76,6 +76,17 @@ def test_draws_at_any_position(backend: str, draw: int, p: float) -> None:
     """At odd words a counter is torn apart, and at word 2**33 its lower word has to carry."""
     mask, x = mask_of(8 * BLOCK, p, draw), any_bits((8 * BLOCK,), np.float32)
     assert contents(mask.apply(x)) == contents(reference(mask, x))
+
+
+@pytest.mark.parametrize("p", [*RATES, 1 / 8192, 2**-40])
+@pytest.mark.parametrize("first_draw", [0, 3, 2**33 - 3000])
+def test_a_few_elements_at_many_positions(backend: str, first_draw: int, p: float) -> None:
+    """Two blocks in a hundred need a number for one of 64 elements, which most are made without."""
+    x = np.ones(64, np.float32)
+    for i in range(150):
+        mask = mask_of(1 + i % 64, p, first_draw + i * rate(p).block_words)
+        part = x[: 1 + i % 64]
+        assert contents(mask.apply(part)) == contents(reference(mask, part))
 
 
 @pytest.mark.parametrize("p", [0.5, 0.25, 0.1])

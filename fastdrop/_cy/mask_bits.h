@@ -4,6 +4,7 @@
 
 #include "copy.h"
 #include "kernels.h"
+#include "philox4x32.h"
 #include "vec.h"
 
 enum {
@@ -18,6 +19,7 @@ enum {
 typedef struct {
     int planes, second;   /* planes of every element, and of the undecided */
     uint64_t refine_at, planes_at, words; /* offsets in the range: numbers, planes, end */
+    uint64_t t[DROP_PLANES + DROP_SECOND_PLANES]; /* the threshold's bits, each as a word of it */
 } drop_block;
 
 DROP_INLINE drop_block block_layout(uint64_t threshold)
@@ -30,6 +32,7 @@ DROP_INLINE drop_block block_layout(uint64_t threshold)
     b.refine_at = (uint64_t)b.second * DROP_STRIP_WORDS;
     b.planes_at = b.refine_at + (rest > DROP_SECOND_PLANES ? DROP_REFINE_WORDS : 0);
     b.words = b.planes_at + (uint64_t)b.planes * DROP_BLOCK_WORDS;
+    for (int j = 0; j < DROP_PLANES + DROP_SECOND_PLANES; j++) b.t[j] = -(threshold >> (39 - j) & 1);
     return b;
 }
 
@@ -62,21 +65,19 @@ DROP_INLINE uint64_t deposit(uint64_t v, uint64_t where)
 #endif
 }
 
-/* Decides the bits of the second planes: columns that equal the threshold there
- * take 32-bit numbers, the r-th column the r-th number. */
-DROP_INLINE void refine(const uint64_t *numbers, uint32_t low, uint64_t *equal, uint64_t *less)
+DROP_INLINE uint64_t rotate_right(uint64_t v, uint64_t n) { return v >> n % 64 | v << -n % 64; }
+
+/* Decides the columns that equal the threshold: the r-th takes the r-th number, and there are
+ * 32, which go round and round. */
+DROP_INLINE void refine(const uint64_t *numbers, uint32_t low, const uint64_t *equal, uint64_t *less)
 {
-    /* A bit for each word with work in it, and one loop for all words: a loop's end
-     * is mispredicted more often than not. */
-    unsigned work = 0;
-    for (int w = 0; w < DROP_STRIP_WORDS; w++) work |= (unsigned)(equal[w] != 0) << w;
-    for (unsigned rank = 0; work; rank++) {
-        const int w = __builtin_ctz(work);
-        const uint64_t lowest = equal[w] & -equal[w];
-        const uint32_t u = (uint32_t)(numbers[rank / 2 % DROP_REFINE_WORDS] >> (rank % 2 * 32));
-        less[w] |= lowest & -(uint64_t)(u < low);
-        equal[w] ^= lowest;
-        work ^= (unsigned)(equal[w] == 0) << w;
+    const uint64_t once = below32(numbers, low), below = once | once << 32;
+    uint64_t rank = 0;
+    for (int w = 0; w < DROP_STRIP_WORDS; w++) {
+        uint64_t kept = deposit(rotate_right(below, rank), equal[w]);
+        DROP_FORGET(kept); /* GCC would put them together in vectors, piece by piece */
+        less[w] |= kept;
+        rank += (uint64_t)__builtin_popcountll(equal[w]);
     }
 }
 
@@ -88,29 +89,41 @@ typedef struct {
     uint64_t second[DROP_STRIP_WORDS + 1];
 } drop_compared;
 
-enum { DROP_RANGE_WORDS = DROP_STRIP_WORDS * DROP_SECOND_PLANES + DROP_REFINE_WORDS + DROP_PLANES * DROP_BLOCK_WORDS };
+enum { DROP_RANGE_WORDS = DROP_STRIP_WORDS * DROP_SECOND_PLANES + DROP_REFINE_WORDS +
+                          DROP_PLANES * DROP_BLOCK_WORDS };
+
+/* Decides what the undecided will take, where there are second planes. */
+DROP_INLINE void compare_columns(const drop_mask *mask, const drop_block *b, const uint64_t *range,
+                                 drop_compared *c)
+{
+    const uint64_t *t = b->t + DROP_PLANES;
+    _Alignas(64) uint64_t equal[DROP_STRIP_WORDS];
+    if (b->second == DROP_SECOND_PLANES) /* said twice: a constant unrolls the loop */
+        compare_planes(range, DROP_SECOND_PLANES, t, c->second, equal);
+    else
+        compare_planes(range, b->second, t, c->second, equal);
+    if (b->planes_at > b->refine_at) {
+        const int known = DROP_PLANES + DROP_SECOND_PLANES; /* bits, of 40 */
+        refine(range + b->refine_at, (uint32_t)(mask->threshold << (known - 8)), equal, c->second);
+    }
+    c->second[DROP_STRIP_WORDS] = c->second[0];
+}
+
+/* Compares the elements of the strip whose first word is word w of the block. */
+DROP_INLINE void compare_strip(const drop_block *b, int planes, const uint64_t *range, uint64_t w,
+                               drop_compared *c)
+{
+    compare_planes(range + b->planes_at + w * (uint64_t)planes, planes, b->t, c->less + w, c->equal + w);
+}
 
 /* `range` holds the block's words, as far as its first `strips` strips need them. */
 DROP_INLINE void compare_block(const drop_mask *mask, const drop_block *b, const uint64_t *range,
                                uint64_t strips, drop_compared *c)
 {
-    uint64_t t[DROP_PLANES + DROP_SECOND_PLANES];
-    _Alignas(64) uint64_t equal[DROP_STRIP_WORDS];
-    for (int j = 0; j < DROP_PLANES + DROP_SECOND_PLANES; j++) t[j] = -(mask->threshold >> (39 - j) & 1);
-    if (b->second) {
-        if (b->second == DROP_SECOND_PLANES) /* said twice: a constant unrolls the loop */
-            compare_planes(range, DROP_SECOND_PLANES, t + DROP_PLANES, c->second, equal);
-        else
-            compare_planes(range, b->second, t + DROP_PLANES, c->second, equal);
-        if (b->planes_at > b->refine_at)
-            refine(range + b->refine_at, (uint32_t)(mask->threshold << (DROP_PLANES + DROP_SECOND_PLANES - 8)), equal, c->second);
-        c->second[DROP_STRIP_WORDS] = c->second[0];
-    }
-    const uint64_t words = (uint64_t)b->planes * DROP_STRIP_WORDS;
-    range += b->planes_at;
-    for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w += DROP_STRIP_WORDS, range += words) {
-        if (b->planes == DROP_PLANES) compare_planes(range, DROP_PLANES, t, c->less + w, c->equal + w);
-        else compare_planes(range, b->planes, t, c->less + w, c->equal + w);
+    if (b->second) compare_columns(mask, b, range, c);
+    for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w += DROP_STRIP_WORDS) {
+        if (b->planes == DROP_PLANES) compare_strip(b, DROP_PLANES, range, w, c);
+        else compare_strip(b, b->planes, range, w, c);
     }
 }
 
@@ -119,10 +132,44 @@ DROP_INLINE void compare_block(const drop_mask *mask, const drop_block *b, const
 DROP_INLINE uint64_t keep_word(const drop_compared *c, int has_second, uint64_t w, uint64_t *rank)
 {
     if (!has_second) return c->less[w];
-    const uint64_t equal = c->equal[w], *from = c->second + *rank / 64 % DROP_STRIP_WORDS;
-    const uint64_t bits = from[0] >> *rank % 64 | from[1] << 1 << (63 - *rank % 64);
-    *rank += (uint64_t)__builtin_popcountll(equal);
+    const uint64_t equal = c->equal[w], undecided = (uint64_t)__builtin_popcountll(equal);
+    const uint64_t at = *rank % DROP_STRIP;
+    uint64_t bits;
+    *rank += undecided;
+    if (__builtin_expect(undecided > 57, 0)) { /* next to never: 4 on average */
+        const uint64_t *from = c->second + at / 64;
+        bits = from[0] >> at % 64 | from[1] << 1 << (63 - at % 64);
+    } else {
+        memcpy(&bits, (const char *)c->second + at / 8, sizeof bits);
+        bits >>= at % 8;
+    }
     return c->less[w] | deposit(bits, equal);
+}
+
+/* Compares 64 elements' numbers, as compare_planes does; a word is a plane. */
+DROP_INLINE uint64_t compare_word(const uint64_t *planes, int n, const uint64_t *t, uint64_t *equal)
+{
+    uint64_t below = 0;
+    *equal = ~below;
+    for (int j = n - 1; j >= 0; j--) {
+        below = (~planes[j] & below) | (t[j] & (~planes[j] | below));
+        *equal &= ~(planes[j] ^ t[j]);
+    }
+    return below;
+}
+
+/* The first word of a block alone, of which every eighth word of its range, as far as the
+ * second strip, decides. Returns 0 if n elements need more words than that. */
+DROP_INLINE int first_word(const drop_mask *mask, const drop_block *b, uint64_t position, uint64_t n,
+                           uint64_t *keep)
+{
+    uint64_t words[16], equal, same;
+    if (!philox4x32_eighths(mask->key, position, words)) return 0;
+    *keep = compare_word(words + b->planes_at / 8, b->planes, b->t, &equal);
+    if (b->second == 0) return 1;
+    const uint64_t below = compare_word(words, b->second, b->t + DROP_PLANES, &same);
+    *keep |= deposit(below, equal);
+    return b->planes_at == b->refine_at || deposit(same, equal) << (64 - n) == 0;
 }
 
 /* keep[0 .. DROP_BLOCK_WORDS-1]: the first n elements of block number `block`,
@@ -134,15 +181,19 @@ static int block_bits(const drop_mask *mask, uint64_t block, uint64_t n, uint64_
         memset(keep, mask->threshold ? 0xff : 0, DROP_BLOCK_WORDS * sizeof *keep);
         return 0;
     }
+    const uint64_t position = mask->draw + block * b.words;
+    if (n <= 64 && mask->fill == philox4x32_fill && first_word(mask, &b, position, n, keep))
+        return 0;
     _Alignas(64) uint64_t range[DROP_RANGE_WORDS];
     drop_compared c;
     const uint64_t strips = (n + DROP_STRIP - 1) / DROP_STRIP;
     const uint64_t drawn = b.planes_at + strips * (uint64_t)b.planes * DROP_STRIP_WORDS;
-    int failed = fill_checked(mask->fill, mask->key, mask->draw + block * b.words, drawn, range);
+    int failed = fill_checked(mask->fill, mask->key, position, drawn, range);
     if (failed) return failed;
     compare_block(mask, &b, range, strips, &c);
     uint64_t rank = 0;
-    if (b.second) for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w++) keep[w] = keep_word(&c, 1, w, &rank);
+    if (b.second)
+        for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w++) keep[w] = keep_word(&c, 1, w, &rank);
     else copy_bytes(keep, c.less, strips * DROP_STRIP_WORDS * sizeof *keep);
     return 0;
 }

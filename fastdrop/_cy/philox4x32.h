@@ -54,13 +54,14 @@ typedef struct {
     vu64 x0[DROP_PHILOX4X32_SIDE], x1[DROP_PHILOX4X32_SIDE], x2[DROP_PHILOX4X32_SIDE], x3[DROP_PHILOX4X32_SIDE];
 } philox4x32_lanes;
 
-/* Rounds 0 and 1 for counters whose lower half begins at `low`. */
-DROP_INLINE void philox4x32_begin(philox4x32_lanes *s, int side, const philox4x32_run *run, uint64_t low)
+/* Rounds 0 and 1 for counters, `step` apart, whose lower half begins at `low`. */
+DROP_INLINE void philox4x32_begin(philox4x32_lanes *s, int side, const philox4x32_run *run, uint64_t low,
+                                  uint64_t step)
 {
     const vu64 zero = {0};
 #pragma GCC unroll 4
     for (int i = 0; i < side; i++) {
-        vu64 a = mul32(low + (uint64_t)i * DROP_LANES64 + (vu64)DROP_PAIR_ORDER, zero + DROP_PHILOX4X32_M0);
+        vu64 a = mul32(low + ((uint64_t)i * DROP_LANES64 + (vu64)DROP_PAIR_ORDER) * step, zero + DROP_PHILOX4X32_M0);
         s->x1[i] = mul32((a >> 32) ^ run->first, zero + DROP_PHILOX4X32_M1);
         s->x0[i] = (s->x1[i] >> 32) ^ run->second[0];
         s->x2[i] = a ^ run->second[1];
@@ -93,10 +94,11 @@ DROP_INLINE void philox4x32_end(const philox4x32_lanes *s, int side, uint64_t *o
                     join_low32(s->x2[i], s->x3[i]));
 }
 
-DROP_INLINE void philox4x32_batch(const philox4x32_run *run, uint64_t low, int side, uint64_t *out)
+DROP_INLINE void philox4x32_batch(const philox4x32_run *run, uint64_t low, uint64_t step, int side,
+                                  uint64_t *out)
 {
     philox4x32_lanes s;
-    philox4x32_begin(&s, side, run, low);
+    philox4x32_begin(&s, side, run, low, step);
 #pragma GCC unroll 8
     for (int r = 0; r < DROP_PHILOX4X32_ROUNDS; r++) philox4x32_round(&s, side, run, r);
     philox4x32_end(&s, side, out);
@@ -121,17 +123,32 @@ static int philox4x32_fill(const void *key, uint64_t position, uint64_t n, uint6
         n -= left;
         if (skip == 0)
             for (; left >= WIDE; left -= WIDE, out += WIDE, low += WIDE / 2)
-                philox4x32_batch(&run, low, DROP_PHILOX4X32_SIDE, out);
+                philox4x32_batch(&run, low, 1, DROP_PHILOX4X32_SIDE, out);
         for (uint64_t take; left > 0; left -= take, out += take, skip = 0) {
             const uint64_t made = left + skip > STEP ? WIDE : STEP;
-            if (made == WIDE) philox4x32_batch(&run, low, DROP_PHILOX4X32_SIDE, batch);
-            else philox4x32_batch(&run, low, 1, batch);
+            if (made == WIDE) philox4x32_batch(&run, low, 1, DROP_PHILOX4X32_SIDE, batch);
+            else philox4x32_batch(&run, low, 1, 1, batch);
             take = made - skip < left ? made - skip : left;
             copy_bytes(out, batch + skip, take * sizeof *out);
             low += made / 2;
         }
     }
     return 0;
+}
+
+/* Every eighth of 128 words: out[i] is word position + 8 * i. Returns 0 if it did nothing. */
+static int philox4x32_eighths(const void *key, uint64_t position, uint64_t *out)
+{
+    enum { SIDE = 2, COUNTERS = SIDE * DROP_LANES64 };
+    uint64_t k[2], batch[2 * COUNTERS];
+    if (philox4x32_left(position) < 8 * 16) return 0;
+    memcpy(k, key, sizeof k);
+    const philox4x32_run run = philox4x32_start(k, position / 2);
+    for (uint64_t i = 0; i < 16; i += COUNTERS) {
+        philox4x32_batch(&run, (position / 2 & 0xffffffffu) + 4 * i, 4, SIDE, batch);
+        for (uint64_t j = 0; j < COUNTERS; j++) out[i + j] = batch[2 * j + position % 2];
+    }
+    return 1;
 }
 
 #endif

@@ -18,68 +18,98 @@
 typedef struct {
     const char *x;
     char *y;
-    const drop_compared *c;
+    const uint64_t *range; /* its random words */
+    drop_compared *compared;
+    uint64_t ready;      /* words that are compared: whole strips */
     uint64_t word, rank; /* the next word, and the undecided elements before it */
     uint64_t before;     /* the keep bits of the word before it */
     unsigned head;
 } drop_writer;
 
+/* Compares strips as they are needed: a few at a time, they hide behind the writes before. */
+DROP_INLINE void make_ready(drop_writer *w, const drop_block *b, int planes, uint64_t words)
+{
+    for (; w->ready < words; w->ready += DROP_STRIP_WORDS)
+        compare_strip(b, planes, w->range, w->ready, w->compared);
+}
+
+DROP_INLINE uint64_t next_word(drop_writer *w, int has_second)
+{
+    return keep_word(w->compared, has_second, w->word++, &w->rank);
+}
+
+DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_block *b, int planes,
+                             int has_second, const uint64_t *range)
+{
+    w->range = range;
+    w->ready = w->word = w->rank = 0;
+    if (has_second) compare_columns(mask, b, range, w->compared);
+    make_ready(w, b, planes, 1);
+}
+
 #define DROP_DEFINE_PIPELINE(name, SIZE, SCALE)                                                    \
     /* 64 elements: the last ones of a word and the first ones of the next. */                     \
     DROP_INLINE void write_##name(drop_writer *w, int has_second, SCALE scale, int stream)         \
     {                                                                                              \
-        const uint64_t now = keep_word(w->c, has_second, w->word++, &w->rank);                     \
+        const uint64_t now = next_word(w, has_second);                                             \
         const uint64_t bits = w->before >> w->head | now << 1 << (63 - w->head);                   \
         w->before = now;                                                                           \
         word_##name(w->x, w->y, bits, scale, stream);                                              \
         w->x += 64 * SIZE, w->y += 64 * SIZE;                                                      \
     }                                                                                              \
-    /* `words`, which are a block's, `has_second` and `stream` are constants. */                   \
-    DROP_INLINE void pipe_blocks_##name(const drop_mask *mask, uint64_t block, uint64_t blocks,    \
-                                        drop_writer w, int words, int has_second, SCALE scale,     \
-                                        int stream)                                                \
+    DROP_INLINE void write_rest_##name(drop_writer *w, const drop_block *b, int planes,            \
+                                       int has_second, SCALE scale, int stream)                    \
     {                                                                                              \
-        enum { SIDE = DROP_PHILOX4X32_SIDE, WIDE = DROP_PHILOX4X32_WIDE, ROUNDS = DROP_PHILOX4X32_ROUNDS };\
-        /* The first block has written a word already. */                                          \
-        const int batches = words / WIDE, share = (DROP_BLOCK_WORDS - 1) / batches;                \
+        make_ready(w, b, planes, DROP_BLOCK_WORDS);                                                \
+        while (w->word < DROP_BLOCK_WORDS) write_##name(w, has_second, scale, stream);             \
+    }                                                                                              \
+    /* `words`, which are a block's, `planes`, `side`, `has_second` and `stream` are constants. */ \
+    DROP_INLINE void pipe_blocks_##name(const drop_mask *mask, uint64_t block, uint64_t blocks,    \
+                                        drop_writer w, int words, int planes, int side,            \
+                                        int has_second, SCALE scale, int stream)                   \
+    {                                                                                              \
+        enum { ROUNDS = DROP_PHILOX4X32_ROUNDS };                                                  \
+        /* The block before has written a word already. */                                         \
+        const int batch = side * DROP_PHILOX4X32_STEP, share = (DROP_BLOCK_WORDS - 1) / (words / batch); \
         const drop_block b = block_layout(mask->threshold);                                        \
         /* A counter makes two words: an odd draw's blocks begin at the second one. */             \
         const uint64_t odd = mask->draw % 2, wanted = (uint64_t)words + odd;                       \
-        _Alignas(64) uint64_t range[DROP_RANGE_WORDS + 1];                                         \
-        drop_compared compared[2];                                                                 \
+        _Alignas(64) uint64_t range[2][DROP_RANGE_WORDS + DROP_LANES64];                           \
+        drop_compared compared;                                                                    \
         uint64_t key[2], bits;                                                                     \
         memcpy(key, mask->key, sizeof key);                                                        \
-        philox4x32_fill(key, mask->draw + block * (uint64_t)words, (uint64_t)words, range);        \
-        compare_block(mask, &b, range, DROP_BLOCK / DROP_STRIP, &compared[0]);                     \
-        w.c = &compared[0];                                                                        \
-        bits = w.before = keep_word(w.c, has_second, w.word++, &w.rank);                           \
+        philox4x32_fill(key, mask->draw + block * (uint64_t)words, (uint64_t)words, range[0]);     \
+        w.compared = &compared;                                                                    \
+        begin_block(&w, mask, &b, planes, has_second, range[0]);                                   \
+        bits = w.before = next_word(&w, has_second);                                               \
         if (w.head) part_##name(w.x, SIZE, w.y, SIZE, w.head, &bits, scale);                       \
         w.x += w.head * SIZE, w.y += w.head * SIZE;                                                \
         for (uint64_t i = 1; i < blocks; i++) {                                                    \
             const uint64_t position = mask->draw - odd + (block + i) * (uint64_t)words;            \
             const philox4x32_run run = philox4x32_start(key, position / 2);                        \
-            uint64_t low = position / 2 & 0xffffffffu;                                             \
-            uint64_t made = 0;                                                                     \
-            if (philox4x32_left(position) >= wanted)                                               \
-                for (int k = 0; k < batches; k++, low += WIDE / 2, made += WIDE) {                 \
-                    philox4x32_lanes lanes;                                                        \
-                    philox4x32_begin(&lanes, SIDE, &run, low);                                     \
+            uint64_t *out = range[i % 2], low = position / 2 & 0xffffffffu;                        \
+            int made = 0, end = philox4x32_left(position) < wanted ? 0 : words / batch * batch;    \
+            DROP_FORGET(end); /* GCC would unroll it to more code than caches hold */              \
+            for (; made < end; made += batch, low += (uint64_t)batch / 2) {                        \
+                philox4x32_lanes lanes;                                                            \
+                make_ready(&w, &b, planes, w.word + (uint64_t)share);                              \
+                philox4x32_begin(&lanes, side, &run, low, 1);                                      \
+                _Pragma("GCC unroll 8")                                                            \
+                for (int r = 0; r < ROUNDS; r++) {                                                 \
+                    philox4x32_round(&lanes, side, &run, r);                                       \
                     _Pragma("GCC unroll 8")                                                        \
-                    for (int r = 0; r < ROUNDS; r++) {                                             \
-                        philox4x32_round(&lanes, SIDE, &run, r);                                   \
-                        _Pragma("GCC unroll 8")                                                    \
-                        for (int n = share * r / ROUNDS; n < share * (r + 1) / ROUNDS; n++)        \
-                            write_##name(&w, has_second, scale, stream);                                   \
-                    }                                                                              \
-                    philox4x32_end(&lanes, SIDE, range + made);                                    \
+                    for (int n = share * r / ROUNDS; n < share * (r + 1) / ROUNDS; n++)            \
+                        write_##name(&w, has_second, scale, stream);                               \
                 }                                                                                  \
-            if (made < wanted) philox4x32_fill(key, position + made, wanted - made, range + made); \
-            while (w.word < DROP_BLOCK_WORDS) write_##name(&w, has_second, scale, stream);                 \
-            w.c = &compared[i % 2];                                                                \
-            w.word = w.rank = 0;                                                                   \
-            compare_block(mask, &b, range + odd, DROP_BLOCK / DROP_STRIP, &compared[i % 2]);           \
+                philox4x32_end(&lanes, side, out + made);                                          \
+            }                                                                                      \
+            if ((uint64_t)made < wanted)                                                           \
+                philox4x32_fill(key, position + (uint64_t)made, wanted - (uint64_t)made, out + made); \
+            write_rest_##name(&w, &b, planes, has_second, scale, stream);                          \
+            begin_block(&w, mask, &b, planes, has_second, out + odd);                              \
+            write_##name(&w, has_second, scale, stream);                                           \
         }                                                                                          \
-        while (w.word < DROP_BLOCK_WORDS) write_##name(&w, has_second, scale, stream);                     \
+        write_rest_##name(&w, &b, planes, has_second, scale, stream);                              \
         bits = w.before >> w.head;                                                                 \
         part_##name(w.x, SIZE, w.y, SIZE, 64 - w.head, &bits, scale);                              \
     }                                                                                              \
@@ -89,21 +119,22 @@ typedef struct {
                            char *y, double double_scale, int streaming)                            \
     {                                                                                              \
         enum { HALF = DROP_BLOCK_WORDS, QUARTER = 2 * DROP_BLOCK_WORDS, ANY = DROP_RANGE_WORDS };  \
+        enum { SIDE = DROP_PHILOX4X32_SIDE, ANY_SIDE = SIDE == 4 ? 3 : SIDE }; /* leaves no rest */ \
         const SCALE scale = (SCALE)double_scale;                                                   \
         drop_writer w = {.x = x, .y = y, .head = elements_before_vector(y, SIZE)};                 \
         if ((uintptr_t)(y + w.head * SIZE) % DROP_VEC) streaming = 0;                              \
         switch (block_layout(mask->threshold).words) {                                             \
         case HALF:                                                                                 \
-            if (streaming) pipe_blocks_##name(mask, block, blocks, w, HALF, 0, scale, 1);          \
-            else pipe_blocks_##name(mask, block, blocks, w, HALF, 0, scale, 0);                    \
+            if (streaming) pipe_blocks_##name(mask, block, blocks, w, HALF, 1, SIDE, 0, scale, 1); \
+            else pipe_blocks_##name(mask, block, blocks, w, HALF, 1, SIDE, 0, scale, 0);           \
             return 1;                                                                              \
         case QUARTER:                                                                              \
-            if (streaming) pipe_blocks_##name(mask, block, blocks, w, QUARTER, 0, scale, 1);       \
-            else pipe_blocks_##name(mask, block, blocks, w, QUARTER, 0, scale, 0);                 \
+            if (streaming) pipe_blocks_##name(mask, block, blocks, w, QUARTER, 2, SIDE, 0, scale, 1);  \
+            else pipe_blocks_##name(mask, block, blocks, w, QUARTER, 2, SIDE, 0, scale, 0);        \
             return 1;                                                                              \
         case ANY:                                                                                  \
-            if (streaming) pipe_blocks_##name(mask, block, blocks, w, ANY, 1, scale, 1);           \
-            else pipe_blocks_##name(mask, block, blocks, w, ANY, 1, scale, 0);                     \
+            if (streaming) pipe_blocks_##name(mask, block, blocks, w, ANY, 4, ANY_SIDE, 1, scale, 1);  \
+            else pipe_blocks_##name(mask, block, blocks, w, ANY, 4, ANY_SIDE, 1, scale, 0);        \
             return 1;                                                                              \
         default: return 0;                                                                         \
         }                                                                                          \

@@ -106,6 +106,21 @@ DROP_INLINE void store_pairs(uint64_t *out, vu64 a, vu64 b)
 #endif
 }
 
+/* Bit i: whether the i-th of 32 numbers, two a word, is below a limit. */
+DROP_INLINE uint64_t below32(const uint64_t *numbers, uint32_t limit)
+{
+    uint64_t below = 0;
+#if defined(__AVX512F__)
+    const __m512i limits = _mm512_set1_epi32((int)limit);
+    for (int i = 0; i < 32; i += 16)
+        below |= (uint64_t)_mm512_cmplt_epu32_mask(_mm512_loadu_si512(numbers + i / 2), limits) << i;
+#else
+    for (int i = 0; i < 32; i++)
+        below |= (uint64_t)((uint32_t)(numbers[i / 2] >> i % 2 * 32) < limit) << i;
+#endif
+    return below;
+}
+
 /* Low 32 bits of each lane of a below those of b. */
 DROP_INLINE vu64 join_low32(vu64 a, vu64 b)
 {
