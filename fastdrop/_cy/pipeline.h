@@ -76,6 +76,7 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_b
         const uint64_t odd = mask->draw % 2, wanted = (uint64_t)words + odd;                       \
         _Alignas(64) uint64_t range[2][DROP_RANGE_WORDS + DROP_LANES64];                           \
         drop_compared compared;                                                                    \
+        philox4x32_run run;                                                                        \
         uint64_t key[2], bits;                                                                     \
         memcpy(key, mask->key, sizeof key);                                                        \
         philox4x32_fill(key, mask->draw + block * (uint64_t)words, (uint64_t)words, range[0]);     \
@@ -86,20 +87,24 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_b
         w.x += w.head * SIZE, w.y += w.head * SIZE;                                                \
         for (uint64_t i = 1; i < blocks; i++) {                                                    \
             const uint64_t position = mask->draw - odd + (block + i) * (uint64_t)words;            \
-            const philox4x32_run run = philox4x32_start(key, position / 2);                        \
+            if (i == 1 || philox4x32_left(position) > philox4x32_left(position - (uint64_t)words)) \
+                run = philox4x32_start(key, position / 2); /* the counters' upper half is another */ \
             uint64_t *out = range[i % 2], low = position / 2 & 0xffffffffu;                        \
             int made = 0, end = philox4x32_left(position) < wanted ? 0 : words / batch * batch;    \
             DROP_FORGET(end); /* GCC would unroll it to more code than caches hold */              \
             for (; made < end; made += batch, low += (uint64_t)batch / 2) {                        \
                 philox4x32_lanes lanes;                                                            \
+                int rounds = ROUNDS;                                                               \
+                if (looped) DROP_FORGET(rounds);                                                   \
                 make_ready(&w, &b, planes, w.word + (uint64_t)share);                              \
                 philox4x32_begin(&lanes, side, &run, low, 1);                                      \
                 _Pragma("GCC unroll 8")                                                            \
-                for (int r = 0; r < ROUNDS; r++) {                                                 \
+                for (int r = 0; r < rounds; r++) {                                                 \
+                    const int writes = looped ? share / ROUNDS                                     \
+                                              : share * (r + 1) / ROUNDS - share * r / ROUNDS;     \
                     philox4x32_round(&lanes, side, &run, r);                                       \
                     _Pragma("GCC unroll 8")                                                        \
-                    for (int n = share * r / ROUNDS; n < share * (r + 1) / ROUNDS; n++)            \
-                        write_##name(&w, has_second, scale, stream);                               \
+                    for (int n = 0; n < writes; n++) write_##name(&w, has_second, scale, stream);  \
                 }                                                                                  \
                 philox4x32_end(&lanes, side, out + made);                                          \
             }                                                                                      \
