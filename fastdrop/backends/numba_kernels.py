@@ -8,8 +8,8 @@ is quick with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any, Final, NamedTuple
+from functools import cache, cached_property
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -59,6 +59,7 @@ from .numba_vector import (
     data_of,
     deposit_word,
     emitted,
+    entry,
     fence,
     inner,
     kernel,
@@ -647,11 +648,22 @@ def _walk_of(variant: Any, keep: Any, axes: Any, bounds: Any, numbers: Any, at: 
 # --- Kernels' doors ---------------------------------------------------------------------------
 
 
-class Kernel(NamedTuple):
-    """A function compiled twice: for one thread, and for several."""
+class Kernel:
+    """A function for one thread, and for several, each compiled at its first use."""
 
-    serial: Callable[..., int]
-    parallel: Callable[..., int]
+    def __init__(self, signature: str, serial: Any, parallel: Any) -> None:
+        self._signature, self._serial, self._parallel = signature, serial, parallel
+
+    @cached_property
+    def serial(self) -> Callable[..., int]:
+        return entry(self._serial, self._signature)
+
+    @cached_property
+    def parallel(self) -> Callable[..., int]:
+        return entry(self._parallel, self._signature)
+
+
+_MASK: Final = "int64, int64, int64, int64, int64"  # see `apply_kernel`
 
 
 @inner()
@@ -701,7 +713,7 @@ def apply_kernel(name: str, words: int, past_caches: bool) -> Kernel:
             statuses[task] = _apply(variant, mask, (first, first + n, low, high), arrays)
         return _first_failure(statuses)
 
-    return Kernel(serial, parallel)
+    return Kernel(f"int64({_MASK}, int64, int64, float64, int64, int64)", serial, parallel)
 
 
 @cache
@@ -735,7 +747,7 @@ def bits_kernel() -> Kernel:
             statuses[task] = _bits(mask, (first, first + n, low, high), words)
         return _first_failure(statuses)
 
-    return Kernel(serial, parallel)
+    return Kernel(f"int64({_MASK}, int64, int64, int64)", serial, parallel)
 
 
 @cache
@@ -776,4 +788,5 @@ def walk_kernel(name: str, kind: str) -> Kernel:
             _walk(variant, bits, axes, (low, min(low + step, size)), numbers, at)
         return 0
 
-    return Kernel(serial, parallel)
+    numbers, ids = "float64, float64, float64", "int64, int64, int64, int64"
+    return Kernel(f"int64(int64, int64, int64[:, ::1], {numbers}, {ids})", serial, parallel)

@@ -301,6 +301,15 @@ def kernel(*constants: Any, parallel: bool = False) -> Callable[[F], F]:
     return compiled
 
 
+def entry(compiled: Any, signature: str) -> Callable[..., int]:
+    """Return what Python calls of a `kernel`, compiled for the types that a signature names.
+
+    Without Numba's dispatcher: that would look at the type of each argument in each call.
+    """
+    compiled.compile(signature)
+    return compiled.get_overload(signature)  # type: ignore[no-any-return]
+
+
 def address_of(signature: str, *constants: Any) -> Callable[[Callable[..., Any]], int]:
     """Compile a function that kernels call through an address, and cache it as `kernel` does.
 
