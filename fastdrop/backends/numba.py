@@ -16,14 +16,14 @@ import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 from numpy.typing import NDArray
 
-from ..arrays import Array, dtype_name
+from ..arrays import Array, dtype_name, is_plain, prepare
 from ..mask_format import BLOCK, Rate
-from ..rng import PCG64, RNG, Philox, Philox4x32, Stream
+from ..rng import PCG64, RNG, AnyRNG, Philox, Philox4x32, Stream
 from ..rng.base import check_status, fill_address
 from ..sharing import Strides, c_strides
 from ..threads import get_num_threads
 from . import numba_kernels as kernels
-from .base import Backend
+from .base import NOTHING_WRITTEN, Backend
 from .form import SCALE, Form
 
 _TWINS: Final[dict[type[RNG], str]] = {
@@ -55,24 +55,43 @@ class NumbaBackend(Backend):
         if n % 8:
             out[-1] &= (1 << n % 8) - 1
 
+    def draw(
+        self, rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
+    ) -> tuple[Array, Stream, int] | None:
+        # What `fastdrop.backends.draw` does, without its context manager, which takes 1 us.
+        source = rng.source
+        if source is None or not is_plain(x):
+            return None
+        y = prepare(x, inplace, out)
+        stream, counter = source
+        words = -(-x.size // BLOCK) * rate.block_words
+        position = counter.take(words)
+        try:
+            self.apply(stream, position, rate, 0, x, y)
+        except NOTHING_WRITTEN:
+            rng.give_back(stream, position, words)
+            raise
+        return y, stream, position
+
     def apply(
         self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
     ) -> None:
         n = x.size
         if n == 0:
             return
-        if not (x.flags.c_contiguous and out.flags.c_contiguous):
+        if not (x.flags.c_contiguous and (out is x or out.flags.c_contiguous)):
             words, skip = _words(stream, draw, rate, first, n)
             _walk(words, skip, c_strides(x.shape), rate.scale, SCALE, x, out)
             return
         past_caches = n > _SURELY_CACHED and 2 * out.nbytes > last_level_cache() and x is not out
         algorithm: Any = stream.algorithm
-        kernel = _apply_kernel(x.dtype, algorithm, rate.block_words, past_caches)
+        which = x.dtype, algorithm, rate.block_words, past_caches
         if stream.sequential:
+            kernel = _apply_kernel(*which)
             _run_blocks(kernel, stream, draw, rate, first, n, rate.scale, id(x), id(out))
             return
         # What `_run_blocks` does, said again for the time that a call takes.
-        fill, compare = _functions(algorithm)
+        kernel, fill, compare = _apply_call(*which)
         run = kernel.serial if n < _PARALLEL_FROM else _choose(kernel)
         status = run(
             fill,
@@ -129,6 +148,15 @@ def _functions(algorithm: type[RNG]) -> tuple[int, int]:
             f"but {algorithm.__qualname__}.capsule is None"
         )
     return fill, kernels.compare_address()
+
+
+@cache
+def _apply_call(
+    dtype: np.dtype[Any], algorithm: Any, words: int, past_caches: bool
+) -> tuple[kernels.Kernel, int, int]:
+    """Return what `_apply_kernel` and `_functions` do."""
+    functions = _functions(algorithm)  # a generator without a capsule is refused first
+    return _apply_kernel(dtype, algorithm, words, past_caches), *functions
 
 
 def _words(

@@ -8,8 +8,8 @@ is quick with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any, Final, NamedTuple
+from functools import cache, cached_property
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -25,7 +25,7 @@ from ..mask_format import (
     STRIP,
 )
 from ..rng.base import UNWRITTEN
-from .numba_generators import WIDE, Word, call_fill, fill_address, run_left, start_run
+from .numba_generators import Word, call_fill, fill_address, run_left, start_run
 from .numba_steps import (
     COMPARED_BYTES,
     EQUAL,
@@ -34,9 +34,12 @@ from .numba_steps import (
     REAL,
     RUN_BYTES,
     SECOND,
+    SIDE,
     SIZES,
+    STEP,
     compare_strip,
     keep_word,
+    numbers_below,
     philox4x32_batch_and_words,
     write_kept,
     write_word,
@@ -54,7 +57,9 @@ from .numba_vector import (
     copy_element,
     count_ones,
     data_of,
+    deposit_word,
     emitted,
+    entry,
     fence,
     inner,
     kernel,
@@ -84,18 +89,17 @@ _BLOCK_WORDS: Final = BLOCK // 64
 _STRIP_WORDS: Final = STRIP // 64
 _COLUMN_WORDS: Final = COLUMNS // 64
 _RANGE_WORDS: Final = SECOND_PLANES * _COLUMN_WORDS + REFINE_WORDS + PLANES * _BLOCK_WORDS
-_STRIPS: Final = BLOCK // STRIP
 _PART: Final = 512  # elements that go through buffers at once
 
 # Bytes.
 _VECTOR: Final = BITS // 8
 _SECOND_BYTES: Final = SECOND_PLANES * _VECTOR
-_RANGE_BYTES: Final = 8 * (_RANGE_WORDS + 1)  # a word before, in which a counter's words may begin
-_TWO_COMPARED: Final = 2 * COMPARED_BYTES
+_RANGE_BYTES: Final = 8 * _RANGE_WORDS + _VECTOR  # a word before, where a counter's words may begin
+_TWO_RANGES: Final = 2 * _RANGE_BYTES
 _KEEP_BYTES: Final = BLOCK // 8
 _PART_BITS: Final = _PART // 8
 
-_0, _1, _63 = np.uint64(0), np.uint64(1), np.uint64(63)
+_0, _1, _32, _63 = (np.uint64(n) for n in (0, 1, 32, 63))
 _LOW32: Final = np.uint64(0xFFFFFFFF)
 _ALL: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -138,25 +142,54 @@ def _compare_second(second: int, random: int, bits: int, less: int, equal: int) 
 
 
 @inner()
-def _refine(numbers: int, low: Word, equal: int, less: int) -> None:
-    """Decide the columns that equal the threshold: the r-th takes the r-th 32-bit number."""
-    # A bit for each word with work in it, and one loop for all words: a loop's end
-    # is mispredicted more often than not.
-    work = _0
+def _deposit(bits: Word, where: Word) -> Word:
+    """Return the lowest bits, one for each set bit of `where`, moved there."""
+    if HAS_PDEP:
+        return deposit_word(bits, where)
+    moved = _0
+    while where:
+        others = where & (where - _1)
+        moved |= (where ^ others) & (_0 - (bits & _1))
+        where = others
+        bits >>= _1
+    return moved
+
+
+@inner()
+def _refine(numbers: int, limit: int, equal: int, less: int) -> None:
+    """Decide the columns that equal the threshold: the r-th takes the r-th 32-bit number.
+
+    There are 32, which go round and round. A loop over those columns would be mispredicted.
+    """
+    once: Any = numbers_below(numbers, limit)
+    below, rank = once | once << _32, _0
     for w in range(_COLUMN_WORDS):
-        work |= np.uint64(word_at(equal + 8 * w) != _0) << np.uint64(w)
-    rank = 0
-    while work:
-        at = 8 * trailing_zeros(work)
-        left = word_at(equal + at)
-        others = left & (left - _1)
-        number = word_at(numbers + 8 * (rank // 2 % REFINE_WORDS)) >> np.uint64(rank % 2 * 32)
-        if (number & _LOW32) < low:
-            put_word(less + at, word_at(less + at) | left ^ others)
-        put_word(equal + at, others)
-        if others == _0:
-            work &= work - _1
-        rank += 1
+        undecided = word_at(equal + 8 * w)
+        bits = below >> (rank & _63) | below << (_0 - rank & _63)
+        put_word(less + 8 * w, word_at(less + 8 * w) | _deposit(bits, undecided))
+        rank += np.uint64(count_ones(undecided))
+
+
+@cache
+def _compare_until(planes: int) -> Any:
+    """Return a function that compares strips by so many first planes."""
+
+    @inner(planes)
+    def compare_until(words: int, ready: int, bits: int, random: int, compared: int) -> int:
+        """Compare strips until `words` words are, if `ready` are; return how many are then.
+
+        `random` is where the block's first planes begin.
+        """
+        while ready < words:
+            at, less, equal = 8 * planes * ready, LESS + 8 * ready, EQUAL + 8 * ready
+            compare_strip(planes, random + at, bits, compared + less, compared + equal)
+            ready += _STRIP_WORDS
+        return ready
+
+    return compare_until
+
+
+_compare_1, _compare_2, _compare_3, _compare_4 = map(_compare_until, range(1, PLANES + 1))
 
 
 @inner()
@@ -169,22 +202,19 @@ def _compare_block(threshold: int, random: int, strips: int, compared: int) -> N
         bits = threshold >> (PRECISION - PLANES - second)
         _compare_second(second, random, bits, columns, equal)
         if planes_at > numbers_at:
-            low = np.uint64((threshold & 0xFFFFFFF) << 4)
-            _refine(random + 8 * numbers_at, low, equal, columns)
+            limit = (threshold & 0xFFFFFFF) << 4
+            _refine(random + 8 * numbers_at, limit, equal, columns)
         put_word(columns + _VECTOR, word_at(columns))
-    bits = threshold >> (PRECISION - planes)
-    for strip in range(strips):
-        at = random + 8 * (planes_at + strip * planes * _STRIP_WORDS)
-        less, equal = compared + LESS + strip * _VECTOR, compared + EQUAL + strip * _VECTOR
-        # Said four times: a constant unrolls the loop.
-        if planes == 4:
-            compare_strip(4, at, bits, less, equal)
-        elif planes == 3:
-            compare_strip(3, at, bits, less, equal)
-        elif planes == 2:
-            compare_strip(2, at, bits, less, equal)
-        else:
-            compare_strip(1, at, bits, less, equal)
+    bits, at = threshold >> (PRECISION - planes), random + 8 * planes_at
+    words = strips * _STRIP_WORDS
+    if planes == 4:
+        _compare_4(words, 0, bits, at, compared)
+    elif planes == 3:
+        _compare_3(words, 0, bits, at, compared)
+    elif planes == 2:
+        _compare_2(words, 0, bits, at, compared)
+    else:
+        _compare_1(words, 0, bits, at, compared)
 
 
 @cache
@@ -224,13 +254,7 @@ else:
         columns, down = compared + SECOND + 8 * np.int64(rank // 64 % _COLUMN_WORDS), rank & _63
         # Shifted twice, for a shift by 64 is none.
         bits = word_at(columns) >> down | word_at(columns + 8) << _1 << (_63 - down)
-        rank += np.uint64(count_ones(undecided))
-        while undecided:
-            others = undecided & (undecided - _1)
-            keep |= (undecided ^ others) & (_0 - (bits & _1))
-            undecided = others
-            bits >>= _1
-        return keep, rank
+        return keep | _deposit(bits, undecided), rank + np.uint64(count_ones(undecided))
 
 
 @inner()
@@ -388,9 +412,13 @@ def _pipe(name: str, words: int, past_caches: int) -> Any:
     length of a block's range; see `has_pipe`.
     """
     size, part = SIZES[name], _part(name, "scale")
-    second = int(words > 2 * _BLOCK_WORDS)
+    planes = min(words // _BLOCK_WORDS, PLANES)
+    second, compare_until = int(planes == PLANES), _compare_until(planes)
+    planes_at = 8 * (words - planes * _BLOCK_WORDS)
+    side = min(SIDE, 3) if words == _RANGE_WORDS else SIDE  # so that no words are left
+    batch = side * STEP
     # The first block has written a word already.
-    batches, share = words // WIDE, (_BLOCK_WORDS - 1) // (words // WIDE)
+    batches, share = words // batch, (_BLOCK_WORDS - 1) // (words // batch)
 
     @inner(name, words, past_caches)
     def pipe(mask: Any, block: int, blocks: int, scale: float, x: int, out: int) -> None:
@@ -398,12 +426,16 @@ def _pipe(name: str, words: int, past_caches: int) -> Any:
         # A counter makes two words: an odd draw's blocks begin at the second one.
         odd = draw & 1
         wanted = words + odd
-        random, bits = stack(_RANGE_BYTES), stack(8)
-        both, run = stack(_TWO_COMPARED), stack(RUN_BYTES)
+        ranges, compared = stack(_TWO_RANGES), stack(COMPARED_BYTES)
+        run, bits = stack(RUN_BYTES), stack(8)
         numbers = scale, 0.0, 0.0
+        first_bits = threshold >> (PRECISION - planes)
+        random = ranges
         call_fill(fill, key, draw + block * words, words, random)
-        compared = both
-        _call_compare(compare, threshold, random, _STRIPS, compared)
+        if second:
+            _call_compare(compare, threshold, random, 0, compared)
+        random += planes_at
+        ready = compare_until(1, 0, first_bits, random, compared)
         before, rank = keep_word(second, compared, 0, _0)
         word = 1
         head = _before_vector(out, size)
@@ -413,28 +445,33 @@ def _pipe(name: str, words: int, past_caches: int) -> Any:
         x, out = x + head * size, out + head * size
         for i in range(1, blocks):
             position = np.uint64(draw - odd + (block + i) * words)
-            made = 0
+            made, coming = 0, ranges + i % 2 * _RANGE_BYTES
             if run_left(position) >= wanted:
                 start_run(key, position >> _1, run)
                 low = np.int64(position >> _1 & _LOW32)
                 for _ in range(batches):
+                    ready = compare_until(word + share, ready, first_bits, random, compared)
                     before, rank = philox4x32_batch_and_words(
-                        share, name, second, past_caches, run, low, random + 8 * made, compared,
-                        word, before, rank, head, scale, x, out,
+                        side, share, name, second, past_caches, run, low, coming + 8 * made,
+                        compared, word, before, rank, head, scale, x, out,
                     )  # fmt: skip
                     word, x, out = word + share, x + share * 64 * size, out + share * 64 * size
-                    low, made = low + WIDE // 2, made + WIDE
+                    low, made = low + batch // 2, made + batch
             if made < wanted:
                 rest = position + np.uint64(made)
-                call_fill(fill, key, rest, wanted - made, random + 8 * made)
+                call_fill(fill, key, rest, wanted - made, coming + 8 * made)
+            compare_until(_BLOCK_WORDS, ready, first_bits, random, compared)
             while word < _BLOCK_WORDS:
                 before, rank = write_kept(
                     name, second, past_caches, compared, word, before, rank, head, scale, x, out
                 )
                 word, x, out = word + 1, x + 64 * size, out + 64 * size
-            compared = both + i % 2 * COMPARED_BYTES
-            _call_compare(compare, threshold, random + 8 * odd, _STRIPS, compared)
-            word, rank = 0, _0
+            random = coming + 8 * odd
+            if second:
+                _call_compare(compare, threshold, random, 0, compared)
+            random += planes_at
+            ready, word, rank = 0, 0, _0
+        compare_until(_BLOCK_WORDS, ready, first_bits, random, compared)
         while word < _BLOCK_WORDS:
             before, rank = write_kept(
                 name, second, past_caches, compared, word, before, rank, head, scale, x, out
@@ -611,11 +648,22 @@ def _walk_of(variant: Any, keep: Any, axes: Any, bounds: Any, numbers: Any, at: 
 # --- Kernels' doors ---------------------------------------------------------------------------
 
 
-class Kernel(NamedTuple):
-    """A function compiled twice: for one thread, and for several."""
+class Kernel:
+    """A function for one thread, and for several, each compiled at its first use."""
 
-    serial: Callable[..., int]
-    parallel: Callable[..., int]
+    def __init__(self, signature: str, serial: Any, parallel: Any) -> None:
+        self._signature, self._serial, self._parallel = signature, serial, parallel
+
+    @cached_property
+    def serial(self) -> Callable[..., int]:
+        return entry(self._serial, self._signature)
+
+    @cached_property
+    def parallel(self) -> Callable[..., int]:
+        return entry(self._parallel, self._signature)
+
+
+_MASK: Final = "int64, int64, int64, int64, int64"  # see `apply_kernel`
 
 
 @inner()
@@ -665,7 +713,7 @@ def apply_kernel(name: str, words: int, past_caches: bool) -> Kernel:
             statuses[task] = _apply(variant, mask, (first, first + n, low, high), arrays)
         return _first_failure(statuses)
 
-    return Kernel(serial, parallel)
+    return Kernel(f"int64({_MASK}, int64, int64, float64, int64, int64)", serial, parallel)
 
 
 @cache
@@ -699,7 +747,7 @@ def bits_kernel() -> Kernel:
             statuses[task] = _bits(mask, (first, first + n, low, high), words)
         return _first_failure(statuses)
 
-    return Kernel(serial, parallel)
+    return Kernel(f"int64({_MASK}, int64, int64, int64)", serial, parallel)
 
 
 @cache
@@ -740,4 +788,5 @@ def walk_kernel(name: str, kind: str) -> Kernel:
             _walk(variant, bits, axes, (low, min(low + step, size)), numbers, at)
         return 0
 
-    return Kernel(serial, parallel)
+    numbers, ids = "float64, float64, float64", "int64, int64, int64, int64"
+    return Kernel(f"int64(int64, int64, int64[:, ::1], {numbers}, {ids})", serial, parallel)

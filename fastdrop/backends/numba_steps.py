@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from ..mask_format import BLOCK
+from ..mask_format import BLOCK, REFINE_WORDS
 from .numba_vector import (
     BITS,
     F16,
@@ -24,10 +24,12 @@ from .numba_vector import (
     I64,
     NOTHING,
     PAIR,
+    WORD,
     Value,
     deposit,
     emitted,
     hidden,
+    in_place,
     load,
     store,
     vector,
@@ -83,6 +85,11 @@ class _Philox:
             self.x2[i] = a >> 32 ^ self.x3[i] ^ k1
             self.x1[i], self.x3[i] = b, a
 
+    def made_here(self) -> None:
+        """Have the rounds so far made before what comes next is written."""
+        made = in_place(self.x0 + self.x2)
+        self.x0, self.x2 = made[: self.side], made[self.side :]
+
     def end(self, out: Value) -> None:
         for i in range(self.side):
             first = self.x0[i] & _LOW32 | self.x1[i] << 32
@@ -129,6 +136,17 @@ def compare_strip(
         same = same & (not_u ^ t)
     store(below, less)
     store(same, equal)
+
+
+@emitted(WORD)
+def numbers_below(_: Value, numbers: Value, limit: Value) -> Value:
+    """Return a bit for each of the block's 32 numbers, of 32 bits: whether it is below a limit."""
+    below = numbers.constant(0)
+    for at in range(0, 2 * REFINE_WORDS, 2 * _LANES):
+        limits = limit.narrow(I32).spread(2 * _LANES)
+        less = load(vector(I32), numbers + 4 * at).compare("<", limits)
+        below = below | less.bitcast(ir.IntType(2 * _LANES)).widen(I64) << at
+    return below
 
 
 def _keep_word(compared: Value, second: bool, word: Value, rank: Value) -> tuple[Value, Value]:
@@ -342,23 +360,24 @@ def _write_kept(
 
 @emitted(PAIR)
 def philox4x32_batch_and_words(
-    _: Value, words: int, name: str, second: int, past_caches: int, run: Value, low: Value,
-    random: Value, compared: Value, word: Value, before: Value, rank: Value, head: Value,
-    scale: Value, x: Value, out: Value,
+    _: Value, side: int, words: int, name: str, second: int, past_caches: int, run: Value,
+    low: Value, random: Value, compared: Value, word: Value, before: Value, rank: Value,
+    head: Value, scale: Value, x: Value, out: Value,
 ) -> tuple[Value, Value]:  # fmt: skip
-    """Make a batch of random words, and write elements of as many keep words between its rounds.
+    """Make a batch of random words, and write elements of `words` keep words between its rounds.
 
     Making words keeps the vector units busy, and moving elements the memory. One after the
     other they add up: the processor looks ahead some hundred instructions, and a block
     takes thousands. Returns the last word of keep bits, and `rank` for the next.
 
-    Vectors go to x and out, `head` elements behind word number `word` of the mask.
+    Vectors go to x and out, `head` elements behind word number `word` - 1 of the mask.
     """
-    lanes = _Philox(run, low, SIDE)
+    lanes = _Philox(run, low, side)
     dtype = _DTYPES[name]
     numbers = _Numbers(dtype, scale)
     for number in range(ROUNDS):
         lanes.round(number)
+        lanes.made_here()
         for n in range(words * number // ROUNDS, words * (number + 1) // ROUNDS):
             at = n * 64 * dtype.size
             before, rank = _write_kept(

@@ -198,6 +198,21 @@ def hidden(value: Value) -> Value:
     return value.of(value.builder.asm(kind, "", "=r,0", [value.llvm], False))
 
 
+def in_place(vectors: list[Value]) -> list[Value]:
+    """Have vectors made here, between what is read and written before and what is behind.
+
+    LLVM would make them where they are needed, which may be much later. Return them.
+    """
+    if not HAS_AVX512:
+        return vectors  # an instruction's operands are registers, and others are too small
+    kinds = [value.type for value in vectors]
+    kind = ir.FunctionType(ir.LiteralStructType(kinds), kinds)
+    registers = ["=v"] * len(kinds) + [str(i) for i in range(len(kinds))] + ["~{memory}"]
+    builder, given = vectors[0].builder, [value.llvm for value in vectors]
+    made = builder.asm(kind, "", ",".join(registers), given, True)
+    return [vectors[0].of(builder.extract_value(made, i)) for i in range(len(kinds))]
+
+
 def deposit(bits: Value, where: Value) -> Value:
     """Return the lowest bits, one for each set bit of `where`, moved there. Needs HAS_PDEP."""
     return _intrinsic(bits, "llvm.x86.bmi.pdep.64", I64, bits, where)
@@ -284,6 +299,15 @@ def kernel(*constants: Any, parallel: bool = False) -> Callable[[F], F]:
             return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
     return compiled
+
+
+def entry(compiled: Any, signature: str) -> Callable[..., int]:
+    """Return what Python calls of a `kernel`, compiled for the types that a signature names.
+
+    Without Numba's dispatcher: that would look at the type of each argument in each call.
+    """
+    compiled.compile(signature)
+    return compiled.get_overload(signature)  # type: ignore[no-any-return]
 
 
 def address_of(signature: str, *constants: Any) -> Callable[[Callable[..., Any]], int]:
