@@ -70,7 +70,10 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_b
     {                                                                                              \
         enum { ROUNDS = DROP_PHILOX4X32_ROUNDS };                                                  \
         /* The block before has written a word already. */                                         \
-        const int batch = side * DROP_PHILOX4X32_STEP, share = (DROP_BLOCK_WORDS - 1) / (words / batch); \
+        const int batch = side * DROP_PHILOX4X32_STEP;                                             \
+        const int share = (DROP_BLOCK_WORDS - 1) / (words / batch);                                \
+        /* Where a round has several writes, a loop of rounds is as good, and less code. */        \
+        const int looped = share >= 3 * ROUNDS;                                                    \
         const drop_block b = block_layout(mask->threshold);                                        \
         /* A counter makes two words: an odd draw's blocks begin at the second one. */             \
         const uint64_t odd = mask->draw % 2, wanted = (uint64_t)words + odd;                       \
