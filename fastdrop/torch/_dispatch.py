@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._C import DispatchKey
 
 from ._family import Kind, drop, eligible
-from ._usual import with_usual
+from ._usual import Kernel, undispatched, with_usual
 
 KINDS: Final = {
     "dropout": Kind(),
@@ -102,28 +102,23 @@ def _switch(on: bool | None = None, blocks: int = 0) -> None:
         elif not wanted and _library is not None:
             _library._destroy()  # type: ignore[no-untyped-call]
             _library = None
-            del torch._VF.dropout
+            for name in _UNDISPATCHED:
+                delattr(torch._VF, name)
 
 
 def _install() -> torch.library.Library:
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-    for name, kind in KINDS.items():
-        for inplace in (False, True):
-            operator = name + "_" * inplace
-            kernel = _kernel(getattr(torch.ops.aten, operator).default, kind, inplace)
-            if operator == "dropout":
-                kernel = with_usual(kernel)
-            for key in _KEYS:
-                library.impl(operator, kernel, key)  # type: ignore[no-untyped-call]
-    # torch.nn.functional looks this up in a slow way, which costs more than a
-    # small tensor's dropout; an attribute is found at once.
-    torch._VF.dropout = torch.dropout
+    for name, kernel in _KERNELS.items():
+        for key in _KEYS:
+            library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
+    for name, function in _UNDISPATCHED.items():
+        setattr(torch._VF, name, function)
     return library
 
 
 def _kernel(
     operator: torch._ops.OpOverload[Any, Any], kind: Kind, inplace: bool
-) -> Callable[[Tensor, float, bool], Tensor]:
+) -> Kernel:
     torchs_own: Callable[..., Tensor] = operator._op_dk
 
     def kernel(x: Tensor, p: float, train: bool) -> Tensor:
@@ -132,3 +127,21 @@ def _kernel(
         return torchs_own(DispatchKey.CompositeImplicitAutograd, x, p, train)
 
     return kernel
+
+
+def _kernels() -> Iterator[tuple[str, Kernel]]:
+    for name, kind in KINDS.items():
+        for inplace in (False, True):
+            operator = name + "_" * inplace
+            kernel = _kernel(getattr(torch.ops.aten, operator).default, kind, inplace)
+            yield operator, with_usual(kernel) if operator == "dropout" else kernel
+
+
+_KERNELS: Final = dict(_kernels())
+
+# What torch.nn.functional calls, and TorchScript takes for the operators.
+_UNDISPATCHED: Final = {
+    name: undispatched(_KERNELS[name], getattr(torch, name)) for name in ("dropout", "dropout_")
+}
+for _name, _function in _UNDISPATCHED.items():
+    torch.jit._builtins._register_builtin(_function, f"aten::{_name}")  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from torch.nn import functional as torchs_own
 
 from ._family import Kind, drop, eligible
 from ._masks import takes
+from ._usual import undispatched, with_usual
 
 __all__ = [
     "alpha_dropout",
@@ -72,6 +73,8 @@ def dropout(
     >>> y.unique()
     tensor([0., 2.])
     """
+    if generator is None and not inplace:
+        return _usual(input, p, training)
     return _run(torchs_own.dropout, _ELEMENTS, input, p, training, inplace, generator)
 
 
@@ -178,6 +181,13 @@ def _run(
         return drop(input, p, training, kind, inplace, generator)
     y = drop(input.unsqueeze(0), p, training, kind, inplace, generator)
     return input if inplace else y.squeeze(0)
+
+
+def _run_dropout(input: Tensor, p: float, training: bool) -> Tensor:
+    return _run(torchs_own.dropout, _ELEMENTS, input, p, training, False, None)
+
+
+_usual: Final = undispatched(with_usual(_run_dropout), _run_dropout)
 
 
 def _taken(x: Tensor, kind: Kind) -> bool:
