@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -24,6 +25,8 @@ OPERATORS: Final = tuple(f"aten::{name}{suffix}" for name in KINDS for suffix in
 
 # Inference tensors are dispatched by their device alone, all others through autograd.
 _KEYS: Final = ("AutogradCPU", "CPU")
+
+_LARGE: Final = 31 << 20  # bytes: less than 32 MB, from where on glibc learns no more
 
 _lock = threading.Lock()
 _library: torch.library.Library | None = None
@@ -107,6 +110,7 @@ def _switch(on: bool | None = None, blocks: int = 0) -> None:
 
 
 def _install() -> torch.library.Library:
+    _let_heap_grow()
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for name, kernel in _KERNELS.items():
         for key in _KEYS:
@@ -116,9 +120,17 @@ def _install() -> torch.library.Library:
     return library
 
 
-def _kernel(
-    operator: torch._ops.OpOverload[Any, Any], kind: Kind, inplace: bool
-) -> Kernel:
+@cache
+def _let_heap_grow() -> None:
+    """Free a large array, unread: glibc then keeps up to twice as much for new arrays.
+
+    Where it would give their memory back and take other, each 4 KB cost a page fault, and
+    all of a new array several times what its dropout does. Other allocators do not mind.
+    """
+    torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
+
+
+def _kernel(operator: torch._ops.OpOverload[Any, Any], kind: Kind, inplace: bool) -> Kernel:
     torchs_own: Callable[..., Tensor] = operator._op_dk
 
     def kernel(x: Tensor, p: float, train: bool) -> Tensor:
@@ -134,7 +146,7 @@ def _kernels() -> Iterator[tuple[str, Kernel]]:
         for inplace in (False, True):
             operator = name + "_" * inplace
             kernel = _kernel(getattr(torch.ops.aten, operator).default, kind, inplace)
-            yield operator, with_usual(kernel) if operator == "dropout" else kernel
+            yield operator, with_usual(kernel, inplace) if name == "dropout" else kernel
 
 
 _KERNELS: Final = dict(_kernels())
@@ -144,4 +156,4 @@ _UNDISPATCHED: Final = {
     name: undispatched(_KERNELS[name], getattr(torch, name)) for name in ("dropout", "dropout_")
 }
 for _name, _function in _UNDISPATCHED.items():
-    torch.jit._builtins._register_builtin(_function, f"aten::{_name}")  # type: ignore[no-untyped-call]
+    torch.jit._builtins._register_builtin(_function, f"aten::{_name}")

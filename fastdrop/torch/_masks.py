@@ -136,4 +136,3 @@ def to_bool(mask: Mask, n: int) -> Tensor:
     stream = Stream(Philox4x32, np.array([key0, key1], np.uint64))
     backends.current().bits(stream, 0, rate, 0, n, packed)
     return torch.from_numpy(np.unpackbits(packed, count=n, bitorder="little").view(np.bool_))
-

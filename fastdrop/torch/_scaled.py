@@ -42,7 +42,7 @@ def scaled(
     dual = forward_ad._current_level >= 0
     recorded = dual or (x.requires_grad and torch.is_grad_enabled())
     if inplace:
-        _claim(x)
+        claim(x)
     mask = (*new_key(generator), rate(p), scale)
     if channelwise and x.dim() > 2:
         factor = factors(first_of_channels(x), mask)
@@ -142,7 +142,7 @@ def _is_data(x: Tensor) -> bool:
     )
 
 
-def _claim(x: Tensor) -> None:
+def claim(x: Tensor) -> None:
     """Count a change of x's values, or raise torch's error if it may not change."""
     root = x if x._base is None else x._base
     is_leaf = torch.is_grad_enabled() and root.requires_grad and root.is_leaf

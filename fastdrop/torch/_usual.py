@@ -21,7 +21,7 @@ from ..rng import Philox4x32
 from ..rng.base import check_status
 from . import _team
 from ._masks import CODES, FILL, ONE, PLAIN, new_key
-from ._scaled import SMALL, record
+from ._scaled import SMALL, claim, record
 
 _REAL: Final = {dtype: code for dtype, code in CODES.items() if not dtype.is_complex}
 _ONES: Final = {dtype: torch.ones(SMALL, dtype=dtype, device="cpu") for dtype in _REAL}
@@ -40,7 +40,7 @@ _apply_by: Final[Any] = core and core.apply_by
 Kernel = Callable[[Tensor, float, bool], Tensor]
 
 
-def with_usual(other: Kernel) -> Kernel:
+def with_usual(other: Kernel, inplace: bool) -> Kernel:
     """Return a kernel of ``aten::dropout`` that leaves all but the usual tensor to another."""
 
     def dropout(x: Tensor, p: float, train: bool) -> Tensor:
@@ -55,14 +55,17 @@ def with_usual(other: Kernel) -> Kernel:
             and x.is_contiguous()
             and (at := x.data_ptr())  # x may stand for zeros without having memory
             and backends.current().name == "cython"
-            and not (x.is_neg() or _modes())
+            and not (x.is_neg() or _modes() or (inplace and forward_ad._current_level >= 0))
         ):
             return other(x, p, train)
         recorded = (x.requires_grad and _is_grad_enabled()) or forward_ad._current_level >= 0
         multiplied = recorded and n <= SMALL
+        # A product counts the change and may refuse it itself, after the key is drawn.
+        if inplace and not (multiplied and x._base is None and not x.is_leaf):
+            claim(x)
         key0, key1 = new_key(None)
         mask = rate(p)
-        y = _empty_like(x)
+        y = _empty_like(x) if multiplied or not inplace else x
         status = _apply_by(
             _team.team,
             FILL,
@@ -80,15 +83,15 @@ def with_usual(other: Kernel) -> Kernel:
         )
         if status:
             check_status(status, Philox4x32.name)
-        if not recorded:
-            return y
-        return x * y if multiplied else record(x, ((key0, key1, mask, mask.scale), y))
+        if multiplied:
+            return x.mul_(y) if inplace else x * y
+        return record(x, ((key0, key1, mask, mask.scale), y)) if recorded else y
 
     return dropout
 
 
 def undispatched(kernel: Kernel, operator: Kernel) -> Kernel:
-    """Return a kernel where torch's dispatcher would do no more than call it, the operator elsewhere.
+    """Return a kernel where torch's dispatcher would only call it, and the operator elsewhere.
 
     The dispatcher's way into Python and out again costs more than a small dropout.
     """

@@ -15,7 +15,7 @@ from torch.nn import functional as torchs_own
 
 from ._family import Kind, drop, eligible
 from ._masks import takes
-from ._usual import undispatched, with_usual
+from ._usual import Kernel, undispatched, with_usual
 
 __all__ = [
     "alpha_dropout",
@@ -73,8 +73,8 @@ def dropout(
     >>> y.unique()
     tensor([0., 2.])
     """
-    if generator is None and not inplace:
-        return _usual(input, p, training)
+    if generator is None:
+        return _USUAL[bool(inplace)](input, p, training)
     return _run(torchs_own.dropout, _ELEMENTS, input, p, training, inplace, generator)
 
 
@@ -183,11 +183,14 @@ def _run(
     return input if inplace else y.squeeze(0)
 
 
-def _run_dropout(input: Tensor, p: float, training: bool) -> Tensor:
-    return _run(torchs_own.dropout, _ELEMENTS, input, p, training, False, None)
+def _dropout(inplace: bool) -> Kernel:
+    def run(input: Tensor, p: float, training: bool) -> Tensor:
+        return _run(torchs_own.dropout, _ELEMENTS, input, p, training, inplace, None)
+
+    return undispatched(with_usual(run, inplace), run)
 
 
-_usual: Final = undispatched(with_usual(_run_dropout), _run_dropout)
+_USUAL: Final = _dropout(False), _dropout(True)
 
 
 def _taken(x: Tensor, kind: Kind) -> bool:
