@@ -183,15 +183,17 @@ def interleaved(
 
 
 def settle(run: Run) -> None:
-    """Run until it costs no more page faults, as in a loop of its own, or 10 times.
+    """Run until three in a row cost no page fault, as in a loop of its own, or 20 times.
 
     What ran before has left glibc's heap in another shape. A new array may then
     take new memory, which costs more than fastdrop's kernels.
     """
-    for _ in range(10):
+    without = 0
+    for _ in range(20):
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         run()
-        if resource.getrusage(resource.RUSAGE_SELF).ru_minflt == faults:
+        without = without + 1 if resource.getrusage(resource.RUSAGE_SELF).ru_minflt == faults else 0
+        if without == 3:
             return
 
 

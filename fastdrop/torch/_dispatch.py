@@ -42,7 +42,8 @@ def enable() -> tuple[str, ...]:
     recurrent layers, in code that exists already and in code to come. Other
     devices, dtypes and layouts, tensor subclasses and functorch transforms stay
     with torch's own kernels. Graphs that torch.compile made before stay as
-    they are. Calling it again changes nothing.
+    they are. Calling it again changes nothing. With glibc, the first call also
+    lets the process keep up to 62 MB of freed memory for new arrays.
 
     Returns
     -------
