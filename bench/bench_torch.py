@@ -163,20 +163,18 @@ Run = Callable[[], object]
 
 
 def interleaved(
-    runs: dict[str, tuple[str, Run]], seconds: float, repeats: int = 1, warm: int = 0
+    runs: dict[str, tuple[str, Run]], seconds: float, repeats: int = 1
 ) -> dict[str, float]:
     """Return the median time of each run, taken in turns so that drift hits all alike.
 
-    A run has a side, which is switched on before the clock starts. `warm` more
-    runs come first: the side before may have left the heap trimmed.
+    A run has a side, which is switched on before the clock starts.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     stop = time.perf_counter() + seconds
     while time.perf_counter() < stop or len(times[next(iter(runs))]) < 7:
         for name, (side, run) in runs.items():
             with SIDES[side]():
-                for _ in range(warm):
-                    run()
+                settle(run)
                 start = time.perf_counter()
                 for _ in range(repeats):
                     run()
@@ -184,13 +182,19 @@ def interleaved(
     return {name: median(t[2:]) for name, t in times.items()}
 
 
-def settle_heap() -> None:
-    """Free a large array once, so that glibc keeps smaller ones' memory instead of giving it back.
+def settle(run: Run) -> None:
+    """Run until three in a row cost no page fault, as in a loop of its own, or 20 times.
 
-    Until a process has done so, each new array of megabytes costs a page fault for each
-    4 KB, with any dropout, which takes longer than fastdrop's kernels.
+    What ran before has left glibc's heap in another shape. A new array may then
+    take new memory, which costs more than fastdrop's kernels.
     """
-    torch.ones(30 << 18)
+    without = 0
+    for _ in range(20):
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        run()
+        without = without + 1 if resource.getrusage(resource.RUSAGE_SELF).ru_minflt == faults else 0
+        if without == 3:
+            return
 
 
 def steps(seconds: float, n_threads: int) -> None:
@@ -203,7 +207,7 @@ def steps(seconds: float, n_threads: int) -> None:
         runs = {"off": ("torch", off), "torch": ("torch", dropping)}
         runs |= {"again": ("torch", off), "fastdrop": ("fastdrop", dropping)}
         with threads(n_threads):
-            t = interleaved(runs, seconds)
+            t = interleaved(runs, seconds, repeats=3)
         cells = [
             f"{t[side] * 1e3:.2f} ({t[side] / t['off']:.3f}x)"
             for side in ("again", "torch", "fastdrop")
@@ -214,7 +218,6 @@ def steps(seconds: float, n_threads: int) -> None:
 
 
 def operations(seconds: float, n_threads: int, sizes: list[int]) -> None:
-    settle_heap()
     print(f"F.dropout on float32, microseconds, median, {n_threads} threads\n")
     print("| operation | p | n | torch's | fastdrop's | ratio |\n|---|---|---|---|---|---|")
     for operation, make in OPERATIONS.items():
@@ -223,7 +226,7 @@ def operations(seconds: float, n_threads: int, sizes: list[int]) -> None:
                 run, repeats = make(n, p), min(1000, max(1, 5_000_000 // n))
                 runs = {side: (side, run) for side in SIDES}
                 with threads(n_threads):
-                    t = interleaved(runs, seconds, repeats, warm=1)
+                    t = interleaved(runs, seconds, repeats)
                 own, ours = (t[side] * 1e6 for side in SIDES)
                 print(
                     f"| {operation} | {p} | {n} | {own:.2f} | {ours:.2f} | {own / ours:.2f} |",

@@ -222,6 +222,42 @@ def test_data_loader_workers_after_fork():
     assert len(set(masks)) == 8
 
 
+def test_functional_dropout_calls_no_dispatcher_but_where_something_watches_it():
+    x = torch.ones(100)
+    assert "dropout" not in vars(torch._VF)
+    with ft.enabled():
+        assert torch._VF.dropout is not torch.dropout
+        with torch.profiler.profile() as profile:
+            F.dropout(x)
+            F.dropout(x.clone(), inplace=True)
+        with pytest.warns(DeprecationWarning, match="trace"):
+            graph = str(torch.jit.trace(F.dropout, x, check_trace=False).graph)
+    assert {"aten::dropout", "aten::dropout_"} <= {event.key for event in profile.key_averages()}
+    assert "aten::dropout" in graph
+    assert not {"dropout", "dropout_"} & set(vars(torch._VF))
+
+
+@pytest.mark.parametrize("p", [1, 0, torch.tensor(0.5), torch.tensor(1.0)])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_probabilities_that_are_no_python_floats(p, inplace):
+    x = torch.ones(2000)
+    with ft.enabled():
+        values = set(F.dropout(x, p, inplace=inplace).tolist())
+    p = float(p)
+    assert values == ({0.0} if p == 1 else {1.0} if p == 0 else {0.0, 2.0})
+
+
+@pytest.mark.parametrize("n", [16, 1000])
+def test_tensors_that_stand_for_other_numbers(n):
+    x = torch.randn(n)
+    with ft.enabled():
+        torch.manual_seed(0)
+        expected = F.dropout(-x)
+        torch.manual_seed(0)
+        assert torch.equal(F.dropout(torch._neg_view(x)), expected)
+        assert torch.equal(F.dropout(torch._efficientzerotensor(n)), torch.zeros(n))
+
+
 def test_torchscript():
     with ft.enabled():
         with pytest.warns(DeprecationWarning, match="script"):

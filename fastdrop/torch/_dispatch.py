@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch._C import DispatchKey
 
 from ._family import Kind, drop, eligible
-from ._usual import with_usual
+from ._usual import Kernel, undispatched, with_usual
 
 KINDS: Final = {
     "dropout": Kind(),
@@ -24,6 +25,8 @@ OPERATORS: Final = tuple(f"aten::{name}{suffix}" for name in KINDS for suffix in
 
 # Inference tensors are dispatched by their device alone, all others through autograd.
 _KEYS: Final = ("AutogradCPU", "CPU")
+
+_LARGE: Final = 31 << 20  # bytes: less than 32 MB, from where on glibc learns no more
 
 _lock = threading.Lock()
 _library: torch.library.Library | None = None
@@ -39,7 +42,8 @@ def enable() -> tuple[str, ...]:
     recurrent layers, in code that exists already and in code to come. Other
     devices, dtypes and layouts, tensor subclasses and functorch transforms stay
     with torch's own kernels. Graphs that torch.compile made before stay as
-    they are. Calling it again changes nothing.
+    they are. Calling it again changes nothing. With glibc, the first call also
+    lets the process keep up to 62 MB of freed memory for new arrays.
 
     Returns
     -------
@@ -102,28 +106,32 @@ def _switch(on: bool | None = None, blocks: int = 0) -> None:
         elif not wanted and _library is not None:
             _library._destroy()  # type: ignore[no-untyped-call]
             _library = None
-            del torch._VF.dropout
+            for name in _UNDISPATCHED:
+                delattr(torch._VF, name)
 
 
 def _install() -> torch.library.Library:
+    _let_heap_grow()
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-    for name, kind in KINDS.items():
-        for inplace in (False, True):
-            operator = name + "_" * inplace
-            kernel = _kernel(getattr(torch.ops.aten, operator).default, kind, inplace)
-            if operator == "dropout":
-                kernel = with_usual(kernel)
-            for key in _KEYS:
-                library.impl(operator, kernel, key)  # type: ignore[no-untyped-call]
-    # torch.nn.functional looks this up in a slow way, which costs more than a
-    # small tensor's dropout; an attribute is found at once.
-    torch._VF.dropout = torch.dropout
+    for name, kernel in _KERNELS.items():
+        for key in _KEYS:
+            library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
+    for name, function in _UNDISPATCHED.items():
+        setattr(torch._VF, name, function)
     return library
 
 
-def _kernel(
-    operator: torch._ops.OpOverload[Any, Any], kind: Kind, inplace: bool
-) -> Callable[[Tensor, float, bool], Tensor]:
+@cache
+def _let_heap_grow() -> None:
+    """Free a large array, unread: glibc then keeps up to twice as much for new arrays.
+
+    Where it would give their memory back and take other, each 4 KB cost a page fault, and
+    all of a new array several times what its dropout does. Other allocators do not mind.
+    """
+    torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
+
+
+def _kernel(operator: torch._ops.OpOverload[Any, Any], kind: Kind, inplace: bool) -> Kernel:
     torchs_own: Callable[..., Tensor] = operator._op_dk
 
     def kernel(x: Tensor, p: float, train: bool) -> Tensor:
@@ -132,3 +140,21 @@ def _kernel(
         return torchs_own(DispatchKey.CompositeImplicitAutograd, x, p, train)
 
     return kernel
+
+
+def _kernels() -> Iterator[tuple[str, Kernel]]:
+    for name, kind in KINDS.items():
+        for inplace in (False, True):
+            operator = name + "_" * inplace
+            kernel = _kernel(getattr(torch.ops.aten, operator).default, kind, inplace)
+            yield operator, with_usual(kernel, inplace) if name == "dropout" else kernel
+
+
+_KERNELS: Final = dict(_kernels())
+
+# What torch.nn.functional calls, and TorchScript takes for the operators.
+_UNDISPATCHED: Final = {
+    name: undispatched(_KERNELS[name], getattr(torch, name)) for name in ("dropout", "dropout_")
+}
+for _name, _function in _UNDISPATCHED.items():
+    torch.jit._builtins._register_builtin(_function, f"aten::{_name}")

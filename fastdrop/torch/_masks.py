@@ -41,9 +41,8 @@ class _Key(threading.local):
 
     def __init__(self) -> None:
         with torch.inference_mode(False):
-            self.tensor = torch.from_numpy(np.zeros(2, np.int64))
-        self.words = self.tensor.numpy().view(np.uint64).data
-        self.draw = self.tensor.random_
+            key = torch.from_numpy(np.zeros(2, np.int64))
+        self.draw_and_words = key.random_, key.numpy().view(np.uint64).data
 
 
 _key = _Key()
@@ -51,9 +50,8 @@ _key = _Key()
 
 def new_key(generator: torch.Generator | None) -> tuple[int, int]:
     """Draw a key of 126 random bits from a torch generator; None for the default one."""
-    key = _key
-    key.draw(generator=generator) if generator else key.draw()
-    words = key.words
+    draw, words = _key.draw_and_words
+    draw(generator=generator) if generator else draw()
     return words[0], words[1]
 
 
@@ -70,8 +68,14 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
     """
     key0, key1, rate, scale = mask
     address = x.data_ptr()  # 0 if x stands for zeros without having memory
-    contiguous = x.is_contiguous() and out.is_contiguous()
-    if not (address and compiled()) or x.is_neg() or x.is_conj() or (out is x and may_overlap(x)):
+    inplace = out is x
+    contiguous = x.is_contiguous() and (inplace or out.is_contiguous())
+    if (
+        not (address and backends.current().name == "cython")
+        or x.is_neg()
+        or x.is_conj()
+        or (inplace and not contiguous and may_overlap(x))
+    ):
         _evaluate_by_torch(x, mask, out)
         return
     status = core.apply_by(
@@ -85,7 +89,7 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
         (x.numel(),) if contiguous else tuple(x.shape),
         address,
         ONE if contiguous else x.stride(),
-        out.data_ptr(),
+        address if inplace else out.data_ptr(),
         ONE if contiguous else out.stride(),
         torch.get_num_threads(),
     )
@@ -132,8 +136,3 @@ def to_bool(mask: Mask, n: int) -> Tensor:
     stream = Stream(Philox4x32, np.array([key0, key1], np.uint64))
     backends.current().bits(stream, 0, rate, 0, n, packed)
     return torch.from_numpy(np.unpackbits(packed, count=n, bitorder="little").view(np.bool_))
-
-
-def compiled() -> bool:
-    """Whether the compiled backend is the current one."""
-    return backends.current().name == "cython"

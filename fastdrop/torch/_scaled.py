@@ -42,7 +42,7 @@ def scaled(
     dual = forward_ad._current_level >= 0
     recorded = dual or (x.requires_grad and torch.is_grad_enabled())
     if inplace:
-        _claim(x)
+        claim(x)
     mask = (*new_key(generator), rate(p), scale)
     if channelwise and x.dim() > 2:
         factor = factors(first_of_channels(x), mask)
@@ -51,7 +51,7 @@ def scaled(
         evaluate(x, mask, out)
         return out
     elif x.numel() > SMALL and not (inplace and dual):
-        return apply_masked(x, mask, inplace)
+        return masked(x, mask, x if inplace else torch.empty_like(x))
     else:
         factor = factors(x, mask)
     return x.mul_(factor) if inplace else x * factor
@@ -66,22 +66,20 @@ class _Masked(torch.autograd.Function):
     """x * scale where the mask keeps: a linear function that is its own transpose."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Mask, inplace: bool) -> Tensor:
-        ctx.mask = mask
-        if not inplace:
-            return evaluated(x, mask)
-        ctx.mark_dirty(x)
-        evaluate(x, mask, x)
-        return x
+    def forward(ctx: Any, x: Tensor, made: tuple[Mask, Tensor]) -> Tensor:
+        ctx.mask, y = made
+        if y is x:
+            ctx.mark_dirty(x)
+        return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        masked = _masked_between_graphs if torch.compiler.is_compiling() else _masked
-        return masked(grad, ctx.mask), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        transposed = _transposed_between_graphs if torch.compiler.is_compiling() else _transposed
+        return transposed(grad, ctx.mask), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _masked(tangent, ctx.mask)
+        return _transposed(tangent, ctx.mask)
 
 
 class _MaskedBackward(_Masked._backward_cls):  # type: ignore[misc, name-defined]
@@ -93,11 +91,11 @@ class _MaskedBackward(_Masked._backward_cls):  # type: ignore[misc, name-defined
 
     mask: Mask
 
-    def apply_boxed(self, grads: list[Tensor]) -> tuple[Tensor, None, None]:
+    def apply_boxed(self, grads: list[Tensor]) -> tuple[Tensor, None]:
         if _is_data(grads[0]) and not may_overlap(grads[0]) and is_free(grads):
             evaluate(grads[0], self.mask, grads[0])
-            return grads[0], None, None
-        return _masked(grads[0], self.mask), None, None
+            return grads[0], None
+        return _transposed(grads[0], self.mask), None
 
 
 class _MaskedBoxed(_Masked):
@@ -106,23 +104,30 @@ class _MaskedBoxed(_Masked):
 
 _MaskedBoxed._backward_cls = _MaskedBackward
 
+# Records that a mask made y of x, which autograd does not see being done: y's values are there.
 # Function.apply first looks for functorch transforms, which never get here.
-apply_masked: Callable[[Tensor, Mask, bool], Tensor] = super(
+record: Callable[[Tensor, tuple[Mask, Tensor]], Tensor] = super(
     torch.autograd.Function, _MaskedBoxed
 ).apply
 
 
-def _masked(x: Tensor, mask: Mask) -> Tensor:
+def masked(x: Tensor, mask: Mask, out: Tensor) -> Tensor:
+    """Return x under a mask in `out`, which may be x, recorded by autograd."""
+    evaluate(x, mask, out)
+    return record(x, (mask, out))
+
+
+def _transposed(x: Tensor, mask: Mask) -> Tensor:
     """Return x, a gradient or tangent, under a forward's mask."""
     if _is_data(x):
         return evaluated(x, mask)
     if torch._C._are_functorch_transforms_active() or not (torch._C._has_storage(x) and takes(x)):
         return x * factors(torch.ones(x.shape, dtype=x.dtype), mask)
-    return apply_masked(x, mask, False)
+    return masked(x, mask, torch.empty_like(x))
 
 
 # Compiled autograd runs it between graphs.
-_masked_between_graphs = torch.compiler.disable(_masked)  # type: ignore[no-untyped-call]
+_transposed_between_graphs = torch.compiler.disable(_transposed)  # type: ignore[no-untyped-call]
 
 
 def _is_data(x: Tensor) -> bool:
@@ -137,7 +142,7 @@ def _is_data(x: Tensor) -> bool:
     )
 
 
-def _claim(x: Tensor) -> None:
+def claim(x: Tensor) -> None:
     """Count a change of x's values, or raise torch's error if it may not change."""
     root = x if x._base is None else x._base
     is_leaf = torch.is_grad_enabled() and root.requires_grad and root.is_leaf

@@ -1,4 +1,4 @@
-"""torch.dropout of the usual tensor in one straight line: calls cost what they touch.
+"""Dropout of the usual tensor in one straight line: calls cost what they touch.
 
 Everything here is also done, in more steps, by the modules beside this one. In a
 model each step is some ten times slower than in a loop of its own: torch's
@@ -14,27 +14,34 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from .. import backends
 from .._cy import core
 from ..mask_format import rate
 from ..rng import Philox4x32
 from ..rng.base import check_status
 from . import _team
-from ._masks import CODES, FILL, ONE, PLAIN, compiled, new_key
-from ._scaled import SMALL, apply_masked
+from ._masks import CODES, FILL, ONE, PLAIN, new_key
+from ._scaled import SMALL, claim, record
 
-_ONES: Final = {dtype: torch.ones(SMALL, dtype=dtype, device="cpu") for dtype in CODES}
+_REAL: Final = {dtype: code for dtype, code in CODES.items() if not dtype.is_complex}
+_ONES: Final = {dtype: torch.ones(SMALL, dtype=dtype, device="cpu") for dtype in _REAL}
 _ONES_AT: Final = {dtype: ones.data_ptr() for dtype, ones in _ONES.items()}
 _strided: Final = torch.strided
 _modes: Final = torch._C._len_torch_dispatch_stack
+_is_compiling: Final = torch.compiler.is_dynamo_compiling
+_is_transforming: Final = torch._C._are_functorch_transforms_active
+_is_tracing: Final = torch._C._is_tracing
+_is_profiling: Final = torch._C._autograd._profiler_enabled
 _empty_like: Final = torch.empty_like
 _is_grad_enabled: Final = torch.is_grad_enabled
+_num_threads: Final = torch.get_num_threads
 _apply_by: Final[Any] = core and core.apply_by
 
 Kernel = Callable[[Tensor, float, bool], Tensor]
 
 
-def with_usual(kernel: Kernel) -> Kernel:
-    """Return a kernel of ``aten::dropout`` that passes all but the usual tensor on."""
+def with_usual(other: Kernel, inplace: bool) -> Kernel:
+    """Return a kernel of ``aten::dropout`` that leaves all but the usual tensor to another."""
 
     def dropout(x: Tensor, p: float, train: bool) -> Tensor:
         n = x.numel() if type(x) in PLAIN else 0
@@ -43,20 +50,22 @@ def with_usual(kernel: Kernel) -> Kernel:
             n
             and train
             and 0.0 < p <= 1.0
-            and dtype in CODES
+            and dtype in _REAL
             and x.layout is _strided
             and x.is_contiguous()
-            and compiled()
-            and not (x.is_neg() or x.is_conj() or _modes())
+            and (at := x.data_ptr())  # x may stand for zeros without having memory
+            and backends.current().name == "cython"
+            and not (x.is_neg() or _modes() or (inplace and forward_ad._current_level >= 0))
         ):
-            return kernel(x, p, train)
+            return other(x, p, train)
         recorded = (x.requires_grad and _is_grad_enabled()) or forward_ad._current_level >= 0
+        multiplied = recorded and n <= SMALL
+        # A product counts the change and may refuse it itself, after the key is drawn.
+        if inplace and not (multiplied and x._base is None and not x.is_leaf):
+            claim(x)
         key0, key1 = new_key(None)
         mask = rate(p)
-        if n > SMALL and recorded:
-            return apply_masked(x, (key0, key1, mask, mask.scale), False)
-        y = _empty_like(x)
-        source = _ONES_AT[dtype] if recorded else x.data_ptr()
+        y = _empty_like(x) if multiplied or not inplace else x
         status = _apply_by(
             _team.team,
             FILL,
@@ -64,16 +73,41 @@ def with_usual(kernel: Kernel) -> Kernel:
             key1,
             mask.threshold,
             mask.scale,
-            CODES[dtype],
+            _REAL[dtype],
             (n,),
-            source,
+            _ONES_AT[dtype] if multiplied else at,
             ONE,
             y.data_ptr(),
             ONE,
-            torch.get_num_threads() if n > SMALL else 1,
+            _num_threads() if n > SMALL else 1,
         )
         if status:
             check_status(status, Philox4x32.name)
-        return x * y if recorded else y
+        if multiplied:
+            return x.mul_(y) if inplace else x * y
+        return record(x, ((key0, key1, mask, mask.scale), y)) if recorded else y
+
+    return dropout
+
+
+def undispatched(kernel: Kernel, operator: Kernel) -> Kernel:
+    """Return a kernel where torch's dispatcher would only call it, and the operator elsewhere.
+
+    The dispatcher's way into Python and out again costs more than a small dropout.
+    """
+
+    def dropout(input: Tensor, p: float, train: bool) -> Tensor:
+        if (
+            _is_compiling()
+            or type(input) not in PLAIN
+            or type(p) is not float
+            or train is not True
+            or not input.is_cpu
+            or _is_transforming()
+            or _is_tracing()
+            or _is_profiling()
+        ):
+            return operator(input, p, train)
+        return kernel(input, p, train)
 
     return dropout

@@ -15,6 +15,7 @@ from torch.nn import functional as torchs_own
 
 from ._family import Kind, drop, eligible
 from ._masks import takes
+from ._usual import Kernel, undispatched, with_usual
 
 __all__ = [
     "alpha_dropout",
@@ -72,6 +73,8 @@ def dropout(
     >>> y.unique()
     tensor([0., 2.])
     """
+    if generator is None:
+        return _USUAL[bool(inplace)](input, p, training)
     return _run(torchs_own.dropout, _ELEMENTS, input, p, training, inplace, generator)
 
 
@@ -178,6 +181,16 @@ def _run(
         return drop(input, p, training, kind, inplace, generator)
     y = drop(input.unsqueeze(0), p, training, kind, inplace, generator)
     return input if inplace else y.squeeze(0)
+
+
+def _dropout(inplace: bool) -> Kernel:
+    def run(input: Tensor, p: float, training: bool) -> Tensor:
+        return _run(torchs_own.dropout, _ELEMENTS, input, p, training, inplace, None)
+
+    return undispatched(with_usual(run, inplace), run)
+
+
+_USUAL: Final = _dropout(False), _dropout(True)
 
 
 def _taken(x: Tensor, kind: Kind) -> bool:
