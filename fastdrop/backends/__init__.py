@@ -86,11 +86,12 @@ def available_backends() -> list[str]:
 
 _default: Backend | None = None
 _override: ContextVar[Backend | None] = ContextVar("fastdrop_backend", default=None)
+_has_overrides = False  # ever: most programs need not pay for a look at the context
 
 
 def current() -> Backend:
     """Return the backend that runs the next operation in this context."""
-    return _override.get() or _default or _first()
+    return (_has_overrides and _override.get()) or _default or _first()
 
 
 def _first() -> Backend:
@@ -156,7 +157,9 @@ def use_backend(name: str) -> Iterator[None]:
     ...     bool((fastdrop.dropout(np.ones(9), rng=1) == y).all())
     True
     """
+    global _has_overrides
     token = _override.set(_backend(name))
+    _has_overrides = True
     try:
         yield
     finally:
@@ -175,7 +178,7 @@ def draw(
     stream, position
         Where the mask's words are.
     """
-    backend = _override.get() or _default or _first()
+    backend = (_has_overrides and _override.get()) or _default or _first()
     drawn = backend.draw(rng, rate, x, inplace, out)
     if drawn is not None:
         return drawn
@@ -198,7 +201,7 @@ def reserved(rng: AnyRNG, words: int) -> Iterator[tuple[Stream, int]]:
 
 def apply(stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array) -> None:
     """Run the current backend's `apply`; foreign byte orders go through a native copy."""
-    backend = _override.get() or _default or _first()
+    backend = current()
     if x.dtype.isnative:
         backend.apply(stream, draw, rate, first, x, out)
     else:
