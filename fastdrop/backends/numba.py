@@ -59,13 +59,11 @@ class NumbaBackend(Backend):
         self, rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
     ) -> tuple[Array, Stream, int] | None:
         # What `fastdrop.backends.draw` does, without its context manager, which takes 1 us.
-        source = rng.source
-        if source is None or not is_plain(x):
+        if rng.source is None or not is_plain(x):
             return None
         y = prepare(x, inplace, out)
-        stream, counter = source
-        words = -(-x.size // BLOCK) * rate.block_words
-        position = counter.take(words)
+        words = rate.words(x.size)
+        stream, position = rng.reserve(words)
         try:
             self.apply(stream, position, rate, 0, x, y)
         except NOTHING_WRITTEN:
