@@ -124,10 +124,9 @@ DROP_INLINE unsigned elements_before_vector(const char *y, unsigned size)
     DROP_INLINE void word_##name(const char *x, char *y, uint64_t bits, SCALE scale, int stream)   \
     {                                                                                              \
         enum { PER = DROP_VEC / SIZE };                                                            \
+        DROP_IN_MEMORY(bits);                                                                      \
         for (int i = 0; i < 64 / PER; i++) {                                                       \
-            uint64_t b = bits >> (i * PER);                                                        \
-            DROP_FORGET(b); /* GCC would shift mask registers, at three times the price */         \
-            vu64 v = step_##name(x + i * DROP_VEC, b, scale);                                      \
+            vu64 v = step_##name(x + i * DROP_VEC, lane_bits(&bits, i, PER), scale);               \
             if (stream) store_streaming(y + i * DROP_VEC, v);                                      \
             else DROP_STORE(y + i * DROP_VEC, v);                                                  \
         }                                                                                          \

@@ -60,13 +60,13 @@ typedef void (*drop_part_run)(const drop_input *in, char *y, ptrdiff_t y_stride,
     DROP_INLINE void form_word_##name(drop_form form, int inputs, const char *const *in, char *y,  \
                                       uint64_t bits, const drop_numbers *numbers, int streaming)   \
     {                                                                                              \
-        enum { STEP = DROP_VEC / VECTORS };                                                        \
+        enum { STEP = DROP_VEC / VECTORS, PER = STEP / SIZE };                                     \
+        DROP_IN_MEMORY(bits);                                                                      \
         for (int i = 0; i < 64 * SIZE; i += DROP_VEC) {                                            \
             V r[VECTORS];                                                                          \
             for (int k = 0; k < VECTORS; k++) {                                                    \
                 const int at = i + k * STEP;                                                       \
-                uint64_t b = bits >> at / SIZE;                                                    \
-                DROP_FORGET(b); /* as in apply.h */                                                \
+                const uint64_t b = lane_bits(&bits, at / STEP, PER);                               \
                 V x = DROP_READ_##name(in[0] + at), u = x, v = x;                                  \
                 if (inputs > 1) u = DROP_READ_##name(in[1] + at);                                  \
                 if (inputs > 2) v = DROP_READ_##name(in[2] + at);                                  \

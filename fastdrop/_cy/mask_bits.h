@@ -42,14 +42,15 @@ DROP_INLINE void compare_planes(const uint64_t *planes, int n, const uint64_t *t
                                 uint64_t *equal)
 {
     for (int w = 0; w < DROP_STRIP_WORDS; w += DROP_LANES64) {
-        vu64 below = {0}, same = ~below;
+        const vu64 zero = {0};
+        vu64 below = zero, differ = zero;
         for (int j = n - 1; j >= 0; j--) {
-            vu64 u = DROP_LOAD(vu64, planes + j * DROP_STRIP_WORDS + w);
-            below = (~u & below) | (t[j] & (~u | below));
-            same &= ~(u ^ t[j]);
+            const vu64 u = DROP_LOAD(vu64, planes + j * DROP_STRIP_WORDS + w);
+            below = below_by_plane(u, zero + t[j], below);
+            differ = differ_by_plane(u, zero + t[j], differ);
         }
         DROP_STORE(less + w, below);
-        DROP_STORE(equal + w, same);
+        DROP_STORE(equal + w, ~differ);
     }
 }
 

@@ -63,12 +63,14 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_b
         make_ready(w, b, planes, DROP_BLOCK_WORDS);                                                \
         while (w->word < DROP_BLOCK_WORDS) write_##name(w, has_second, scale, stream);             \
     }                                                                                              \
-    /* `words`, which are a block's, `planes`, `side`, `has_second` and `stream` are constants. */ \
+    /* `words`, which are a block's and tell the layout, and `stream` are constants. */            \
     DROP_INLINE void pipe_blocks_##name(const drop_mask *mask, uint64_t block, uint64_t blocks,    \
-                                        drop_writer w, int words, int planes, int side,            \
-                                        int has_second, SCALE scale, int stream)                   \
+                                        drop_writer w, SCALE scale, int words, int stream)         \
     {                                                                                              \
         enum { ROUNDS = DROP_PHILOX4X32_ROUNDS };                                                  \
+        const int has_second = words == DROP_RANGE_WORDS;                                          \
+        const int planes = has_second ? DROP_PLANES : words / DROP_BLOCK_WORDS;                    \
+        const int side = has_second && DROP_PHILOX4X32_SIDE == 4 ? 3 : DROP_PHILOX4X32_SIDE; /* no rest */ \
         /* The block before has written a word already. */                                         \
         const int batch = side * DROP_PHILOX4X32_STEP;                                             \
         const int share = (DROP_BLOCK_WORDS - 1) / (words / batch);                                \
@@ -121,31 +123,35 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_b
         bits = w.before >> w.head;                                                                 \
         part_##name(w.x, SIZE, w.y, SIZE, 64 - w.head, &bits, scale);                              \
     }                                                                                              \
+    DROP_DEFINE_LAYOUT(name, half, SCALE, DROP_BLOCK_WORDS)                                        \
+    DROP_DEFINE_LAYOUT(name, quarter, SCALE, 2 * DROP_BLOCK_WORDS)                                 \
+    DROP_DEFINE_LAYOUT(name, any, SCALE, DROP_RANGE_WORDS)                                         \
     /* Whole blocks of contiguous elements. Returns 0 if it did nothing, for thresholds            \
      * that are too rare to be worth the code. */                                                  \
     static int pipe_##name(const drop_mask *mask, uint64_t block, uint64_t blocks, const char *x,  \
-                           char *y, double double_scale, int streaming)                            \
+                           char *y, double scale, int streaming)                                   \
     {                                                                                              \
-        enum { HALF = DROP_BLOCK_WORDS, QUARTER = 2 * DROP_BLOCK_WORDS, ANY = DROP_RANGE_WORDS };  \
-        enum { SIDE = DROP_PHILOX4X32_SIDE, ANY_SIDE = SIDE == 4 ? 3 : SIDE }; /* leaves no rest */ \
-        const SCALE scale = (SCALE)double_scale;                                                   \
         drop_writer w = {.x = x, .y = y, .head = elements_before_vector(y, SIZE)};                 \
         if ((uintptr_t)(y + w.head * SIZE) % DROP_VEC) streaming = 0;                              \
         switch (block_layout(mask->threshold).words) {                                             \
-        case HALF:                                                                                 \
-            if (streaming) pipe_blocks_##name(mask, block, blocks, w, HALF, 1, SIDE, 0, scale, 1); \
-            else pipe_blocks_##name(mask, block, blocks, w, HALF, 1, SIDE, 0, scale, 0);           \
-            return 1;                                                                              \
-        case QUARTER:                                                                              \
-            if (streaming) pipe_blocks_##name(mask, block, blocks, w, QUARTER, 2, SIDE, 0, scale, 1);  \
-            else pipe_blocks_##name(mask, block, blocks, w, QUARTER, 2, SIDE, 0, scale, 0);        \
-            return 1;                                                                              \
-        case ANY:                                                                                  \
-            if (streaming) pipe_blocks_##name(mask, block, blocks, w, ANY, 4, ANY_SIDE, 1, scale, 1);  \
-            else pipe_blocks_##name(mask, block, blocks, w, ANY, 4, ANY_SIDE, 1, scale, 0);        \
-            return 1;                                                                              \
+        case DROP_BLOCK_WORDS: half_##name[streaming](mask, block, blocks, w, (SCALE)scale); return 1; \
+        case 2 * DROP_BLOCK_WORDS: quarter_##name[streaming](mask, block, blocks, w, (SCALE)scale); return 1; \
+        case DROP_RANGE_WORDS: any_##name[streaming](mask, block, blocks, w, (SCALE)scale); return 1; \
         default: return 0;                                                                         \
         }                                                                                          \
+    }
+
+/* A function of its own each: all layouts in one, GCC's code took a tenth longer. */
+#define DROP_DEFINE_LAYOUT(name, layout, SCALE, words)                                             \
+    DROP_DEFINE_PIPE(name, layout##_cached, SCALE, words, 0)                                       \
+    DROP_DEFINE_PIPE(name, layout##_streamed, SCALE, words, 1)                                     \
+    static void (*const layout##_##name[])(const drop_mask *, uint64_t, uint64_t, drop_writer, SCALE) = \
+        {layout##_cached_##name, layout##_streamed_##name};
+#define DROP_DEFINE_PIPE(name, layout, SCALE, words, stream)                                       \
+    static __attribute__((noinline)) void layout##_##name(const drop_mask *mask, uint64_t block,   \
+                                                          uint64_t blocks, drop_writer w, SCALE scale) \
+    {                                                                                              \
+        pipe_blocks_##name(mask, block, blocks, w, scale, words, stream);                          \
     }
 
 DROP_DEFINE_PIPELINE(f16, 2, float)

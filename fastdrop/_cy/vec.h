@@ -51,6 +51,31 @@ typedef double vf64 __attribute__((vector_size(DROP_VEC)));
 /* Keeps the compiler from knowing how an integer came about. */
 #define DROP_FORGET(n) __asm__("" : "+r"(n))
 
+/* Bits of a word of the mask for vector i of 64 elements, of which a vector has `per`. AVX-512
+ * loads them into a mask register from memory, where DROP_IN_MEMORY has put the word: from a general
+ * register they would go through the vector units, which are busy, and GCC would rather
+ * shift mask registers, at three times the price. */
+#if defined(__AVX512F__)
+#define DROP_IN_MEMORY(word) __asm__("" : "+m"(word))
+#define DROP_LOAD_MASK(type, load, from)                                                           \
+    (__extension__({ type k_; __asm__(load " %1, %0" : "=k"(k_) : "m"(*(const char(*)[sizeof k_])(from))); k_; }))
+#else
+#define DROP_IN_MEMORY(word) ((void)0)
+#endif
+
+DROP_INLINE uint64_t lane_bits(const uint64_t *word, int i, int per)
+{
+#if defined(__AVX512F__)
+    const char *from = (const char *)word + i * per / 8;
+    if (per == 32) return DROP_LOAD_MASK(__mmask32, "kmovd", from);
+    if (per == 16) return DROP_LOAD_MASK(__mmask16, "kmovw", from);
+    if (per == 8) return DROP_LOAD_MASK(__mmask8, "kmovb", from);
+#endif
+    uint64_t bits = *word >> (i * per);
+    DROP_FORGET(bits); /* or it would be shifted lane by lane */
+    return bits;
+}
+
 /* Lane lists of the native width that name each lane's bit; AVX-512 has mask registers instead. */
 #if DROP_VEC == 32
 #define DROP_BITS32 {1, 2, 4, 8, 16, 32, 64, 128}
@@ -63,6 +88,27 @@ typedef double vf64 __attribute__((vector_size(DROP_VEC)));
 #define DROP_QUADS32 {1, 1, 1, 1}
 #define DROP_BITS16 {1, 2, 4, 8, 16, 32, 64, 128}
 #endif
+
+/* What one more plane of bits says of numbers: whether they are below the threshold, by what the
+ * planes behind it say, and whether they differ from it. u is the plane, t the threshold's bit in
+ * all lanes. */
+DROP_INLINE vu64 below_by_plane(vu64 u, vu64 t, vu64 below)
+{
+#if defined(__AVX512F__)
+    return (vu64)_mm512_ternarylogic_epi64((__m512i)u, (__m512i)t, (__m512i)below, 0x8e);
+#else
+    return (~u & below) | (t & (~u | below));
+#endif
+}
+
+DROP_INLINE vu64 differ_by_plane(vu64 u, vu64 t, vu64 differ)
+{
+#if defined(__AVX512F__)
+    return (vu64)_mm512_ternarylogic_epi64((__m512i)u, (__m512i)t, (__m512i)differ, 0xbe);
+#else
+    return (u ^ t) | differ;
+#endif
+}
 
 /* Low 32 bits of each lane of a, times low 32 bits of each lane of b: 64-bit
  * products. What the high halves hold does not matter, and Philox uses that. */
