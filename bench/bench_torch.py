@@ -183,17 +183,18 @@ def interleaved(
 
 
 def settle(run: Run) -> None:
-    """Run until three in a row cost no page fault, as in a loop of its own, or 20 times.
+    """Run until ten in a row cost no page fault, as in a loop of its own, or 40 times.
 
     What ran before has left glibc's heap in another shape. A new array may then
-    take new memory, which costs more than fastdrop's kernels.
+    take new memory, which costs more than fastdrop's kernels, and the first seven
+    lie in seven places before two are enough.
     """
     without = 0
-    for _ in range(20):
+    for _ in range(40):
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         run()
         without = without + 1 if resource.getrusage(resource.RUSAGE_SELF).ru_minflt == faults else 0
-        if without == 3:
+        if without == 10:
             return
 
 

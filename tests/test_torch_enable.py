@@ -25,8 +25,16 @@ def keys(monkeypatch):
         drawn.append(original(generator))
         return drawn[-1]
 
+    address = _masks.new_key_address
+
+    def new_key_address():
+        at = address()
+        drawn.append(tuple(_masks._key.parts[1]))
+        return at
+
     for module in ("_scaled", "_usual"):
         monkeypatch.setattr(f"fastdrop.torch.{module}.new_key", new_key)
+    monkeypatch.setattr("fastdrop.torch._usual.new_key_address", new_key_address)
     return drawn
 
 

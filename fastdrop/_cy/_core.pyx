@@ -409,6 +409,20 @@ def apply_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t t
     return status
 
 
+def apply_few(uintptr_t fill, uintptr_t key, uint64_t threshold, double scale, int dtype,
+              Py_ssize_t n, uintptr_t x, uintptr_t y):
+    """Run `apply` on so few contiguous elements that other threads may wait for it."""
+    cdef drop_mask mask = make_mask(fill, key, 0, threshold)
+    cdef int size = drop_item_size(<drop_dtype>dtype)
+    cdef drop_arrays arrays
+    arrays.ndim = 1
+    arrays.shape[0] = n
+    arrays.x = <const char *>x
+    arrays.y = <char *>y
+    arrays.x_stride[0] = arrays.y_stride[0] = size
+    return drop_apply(kernels, &mask, 0, &arrays, <drop_dtype>dtype, scale, 1)
+
+
 def bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
          uint64_t n, cnp.ndarray out, int threads):
     """Write packed keep bits to the contiguous uint8 array `out`; return the status."""

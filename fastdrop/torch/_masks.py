@@ -42,7 +42,7 @@ class _Key(threading.local):
     def __init__(self) -> None:
         with torch.inference_mode(False):
             key = torch.from_numpy(np.zeros(2, np.int64))
-        self.draw_and_words = key.random_, key.numpy().view(np.uint64).data
+        self.parts = key.random_, key.numpy().view(np.uint64).data, key.data_ptr()
 
 
 _key = _Key()
@@ -50,9 +50,16 @@ _key = _Key()
 
 def new_key(generator: torch.Generator | None) -> tuple[int, int]:
     """Draw a key of 126 random bits from a torch generator; None for the default one."""
-    draw, words = _key.draw_and_words
+    draw, words, _ = _key.parts
     draw(generator=generator) if generator else draw()
     return words[0], words[1]
+
+
+def new_key_address() -> int:
+    """Draw a key from torch's default generator; return where it is until this thread's next."""
+    draw, _, address = _key.parts
+    draw()
+    return address
 
 
 def takes(x: Tensor) -> bool:

@@ -20,7 +20,7 @@ from ..mask_format import rate
 from ..rng import Philox4x32
 from ..rng.base import check_status
 from . import _team
-from ._masks import CODES, FILL, ONE, PLAIN, new_key
+from ._masks import CODES, FILL, ONE, PLAIN, new_key, new_key_address
 from ._scaled import SMALL, claim, record
 
 _REAL: Final = {dtype: code for dtype, code in CODES.items() if not dtype.is_complex}
@@ -36,6 +36,7 @@ _empty_like: Final = torch.empty_like
 _is_grad_enabled: Final = torch.is_grad_enabled
 _num_threads: Final = torch.get_num_threads
 _apply_by: Final[Any] = core and core.apply_by
+_apply_few: Final[Any] = core and core.apply_few
 
 Kernel = Callable[[Tensor, float, bool], Tensor]
 
@@ -59,13 +60,21 @@ def with_usual(other: Kernel, inplace: bool) -> Kernel:
         ):
             return other(x, p, train)
         recorded = (x.requires_grad and _is_grad_enabled()) or forward_ad._current_level >= 0
-        multiplied = recorded and n <= SMALL
-        # A product counts the change and may refuse it itself, after the key is drawn.
-        if inplace and not (multiplied and x._base is None and not x.is_leaf):
+        mask = rate(p)
+        if recorded and n <= SMALL:
+            # The product counts the change and may refuse it itself.
+            if inplace and (x._base is not None or x.is_leaf):
+                claim(x)
+            key, y = new_key_address(), _empty_like(x)
+            ones, to = _ONES_AT[dtype], y.data_ptr()
+            status = _apply_few(FILL, key, mask.threshold, mask.scale, _REAL[dtype], n, ones, to)
+            if status:
+                check_status(status, Philox4x32.name)
+            return x.mul_(y) if inplace else x * y
+        if inplace:
             claim(x)
         key0, key1 = new_key(None)
-        mask = rate(p)
-        y = _empty_like(x) if multiplied or not inplace else x
+        y = x if inplace else _empty_like(x)
         status = _apply_by(
             _team.team,
             FILL,
@@ -75,7 +84,7 @@ def with_usual(other: Kernel, inplace: bool) -> Kernel:
             mask.scale,
             _REAL[dtype],
             (n,),
-            _ONES_AT[dtype] if multiplied else at,
+            at,
             ONE,
             y.data_ptr(),
             ONE,
@@ -83,8 +92,6 @@ def with_usual(other: Kernel, inplace: bool) -> Kernel:
         )
         if status:
             check_status(status, Philox4x32.name)
-        if multiplied:
-            return x.mul_(y) if inplace else x * y
         return record(x, ((key0, key1, mask, mask.scale), y)) if recorded else y
 
     return dropout
