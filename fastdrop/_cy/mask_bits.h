@@ -20,19 +20,22 @@ typedef struct {
     int planes, second;   /* planes of every element, and of the undecided */
     uint64_t refine_at, planes_at, words; /* offsets in the range: numbers, planes, end */
     uint64_t t[DROP_PLANES + DROP_SECOND_PLANES]; /* the threshold's bits, each as a word of it */
+    uint32_t last; /* its other bits, as the numbers' limit */
 } drop_block;
 
 DROP_INLINE drop_block block_layout(uint64_t threshold)
 {
     /* Bits of the threshold that have to be drawn for. */
     const int bits = threshold == 0 || threshold == DROP_ONE ? 0 : 40 - __builtin_ctzll(threshold);
-    drop_block b = {.planes = bits < DROP_PLANES ? bits : DROP_PLANES};
+    enum { KNOWN = DROP_PLANES + DROP_SECOND_PLANES }; /* bits, of 40 */
+    drop_block b = {.planes = bits < DROP_PLANES ? bits : DROP_PLANES,
+                    .last = (uint32_t)(threshold << (KNOWN - 8))};
     const int rest = bits - b.planes;
     b.second = rest < DROP_SECOND_PLANES ? rest : DROP_SECOND_PLANES;
     b.refine_at = (uint64_t)b.second * DROP_STRIP_WORDS;
     b.planes_at = b.refine_at + (rest > DROP_SECOND_PLANES ? DROP_REFINE_WORDS : 0);
     b.words = b.planes_at + (uint64_t)b.planes * DROP_BLOCK_WORDS;
-    for (int j = 0; j < DROP_PLANES + DROP_SECOND_PLANES; j++) b.t[j] = -(threshold >> (39 - j) & 1);
+    for (int j = 0; j < KNOWN; j++) b.t[j] = -(threshold >> (39 - j) & 1);
     return b;
 }
 
@@ -94,8 +97,7 @@ enum { DROP_RANGE_WORDS = DROP_STRIP_WORDS * DROP_SECOND_PLANES + DROP_REFINE_WO
                           DROP_PLANES * DROP_BLOCK_WORDS };
 
 /* Decides what the undecided will take, where there are second planes. */
-DROP_INLINE void compare_columns(const drop_mask *mask, const drop_block *b, const uint64_t *range,
-                                 drop_compared *c)
+DROP_INLINE void compare_columns(const drop_block *b, const uint64_t *range, drop_compared *c)
 {
     const uint64_t *t = b->t + DROP_PLANES;
     _Alignas(64) uint64_t equal[DROP_STRIP_WORDS];
@@ -103,10 +105,7 @@ DROP_INLINE void compare_columns(const drop_mask *mask, const drop_block *b, con
         compare_planes(range, DROP_SECOND_PLANES, t, c->second, equal);
     else
         compare_planes(range, b->second, t, c->second, equal);
-    if (b->planes_at > b->refine_at) {
-        const int known = DROP_PLANES + DROP_SECOND_PLANES; /* bits, of 40 */
-        refine(range + b->refine_at, (uint32_t)(mask->threshold << (known - 8)), equal, c->second);
-    }
+    if (b->planes_at > b->refine_at) refine(range + b->refine_at, b->last, equal, c->second);
     c->second[DROP_STRIP_WORDS] = c->second[0];
 }
 
@@ -118,10 +117,10 @@ DROP_INLINE void compare_strip(const drop_block *b, int planes, const uint64_t *
 }
 
 /* `range` holds the block's words, as far as its first `strips` strips need them. */
-DROP_INLINE void compare_block(const drop_mask *mask, const drop_block *b, const uint64_t *range,
-                               uint64_t strips, drop_compared *c)
+DROP_INLINE void compare_block(const drop_block *b, const uint64_t *range, uint64_t strips,
+                               drop_compared *c)
 {
-    if (b->second) compare_columns(mask, b, range, c);
+    if (b->second) compare_columns(b, range, c);
     for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w += DROP_STRIP_WORDS) {
         if (b->planes == DROP_PLANES) compare_strip(b, DROP_PLANES, range, w, c);
         else compare_strip(b, b->planes, range, w, c);
@@ -191,7 +190,7 @@ static int block_bits(const drop_mask *mask, uint64_t block, uint64_t n, uint64_
     const uint64_t drawn = b.planes_at + strips * (uint64_t)b.planes * DROP_STRIP_WORDS;
     int failed = fill_checked(mask->fill, mask->key, position, drawn, range);
     if (failed) return failed;
-    compare_block(mask, &b, range, strips, &c);
+    compare_block(&b, range, strips, &c);
     uint64_t rank = 0;
     if (b.second)
         for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w++) keep[w] = keep_word(&c, 1, w, &rank);

@@ -38,12 +38,12 @@ DROP_INLINE uint64_t next_word(drop_writer *w, int has_second)
     return keep_word(w->compared, has_second, w->word++, &w->rank);
 }
 
-DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_block *b, int planes,
-                             int has_second, const uint64_t *range)
+DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, int has_second,
+                             const uint64_t *range)
 {
     w->range = range;
     w->ready = w->word = w->rank = 0;
-    if (has_second) compare_columns(mask, b, range, w->compared);
+    if (has_second) compare_columns(b, range, w->compared);
     make_ready(w, b, planes, 1);
 }
 
@@ -86,7 +86,7 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_b
         memcpy(key, mask->key, sizeof key);                                                        \
         philox4x32_fill(key, mask->draw + block * (uint64_t)words, (uint64_t)words, range[0]);     \
         w.compared = &compared;                                                                    \
-        begin_block(&w, mask, &b, planes, has_second, range[0]);                                   \
+        begin_block(&w, &b, planes, has_second, range[0]);                                         \
         bits = w.before = next_word(&w, has_second);                                               \
         if (w.head) part_##name(w.x, SIZE, w.y, SIZE, w.head, &bits, scale);                       \
         w.x += w.head * SIZE, w.y += w.head * SIZE;                                                \
@@ -116,7 +116,7 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_mask *mask, const drop_b
             if ((uint64_t)made < wanted)                                                           \
                 philox4x32_fill(key, position + (uint64_t)made, wanted - (uint64_t)made, out + made); \
             write_rest_##name(&w, &b, planes, has_second, scale, stream);                          \
-            begin_block(&w, mask, &b, planes, has_second, out + odd);                              \
+            begin_block(&w, &b, planes, has_second, out + odd);                                    \
             write_##name(&w, has_second, scale, stream);                                           \
         }                                                                                          \
         write_rest_##name(&w, &b, planes, has_second, scale, stream);                              \
