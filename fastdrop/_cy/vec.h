@@ -205,4 +205,15 @@ DROP_INLINE void store_streaming(void *to, vu64 v)
 #endif
 }
 
+DROP_INLINE void store_half_streaming(void *to, vh16 v)
+{
+#if defined(__AVX512F__)
+    _mm256_stream_si256((__m256i *)to, (__m256i)v);
+#else
+    DROP_STORE(to, v);
+#endif
+}
+
+#define DROP_STREAM(to, v) _Generic((v), vu64: store_streaming, vh16: store_half_streaming)(to, v)
+
 #endif
