@@ -100,3 +100,31 @@ def test_outputs_larger_than_the_caches(backend: str, threads: int, name: str, p
     for start in (0, n // 2 // BLOCK * BLOCK, n - 3 * BLOCK):
         rows = slice(start, start + 3 * BLOCK)
         assert contents(y[rows]) == contents(reference(mask[rows], x[rows]))
+
+
+@pytest.mark.parametrize(
+    ("n", "p"),
+    [(n, p) for p in RATES for n in (2 * BLOCK, 3 * BLOCK - 1, 20 * BLOCK + 70)]
+    + [((11 << 20) + 100, p) for p in (0.5, 0.25, 0.1)],
+)
+def test_sums_at_every_alignment(backend: str, threads: int, n: int, p: float) -> None:
+    """In float32 something may be added on the way; the last size is larger than the caches."""
+    rng = np.random.default_rng(0)
+    x, residual = np.resize(rng.normal(size=(2, min(n, 1 << 16))).astype(np.float32), (2, n))
+    mask = fastdrop.dropout(x, p, rng=4, return_mask=True)[1]
+    start = n // BLOCK // 2 * BLOCK if n > 1 << 20 else 0
+    rows = slice(start, start + 20 * BLOCK + 70)
+    expected = contents(reference(mask[rows], x[rows]) + residual[rows])
+    for offset in (0, 4, 16, 60):
+        target = poisoned((4 * n + 2 * GUARD,), np.uint8)
+        at = -target.ctypes.data % 64 + offset
+        out = target[at : at + 4 * n].view(np.float32)
+        assert fastdrop.dropout_add(x, residual, p, rng=4, out=out) is out
+        assert contents(out[rows]) == expected
+        assert (target[:at] == POISON).all()
+        assert (target[at + 4 * n :] == POISON).all()
+    for values in ((x.copy(), residual), (x, residual.copy())):
+        for out in values:
+            if out.base is None:  # a copy
+                assert fastdrop.dropout_add(*values, p, rng=4, out=out) is out
+                assert contents(out[rows]) == expected

@@ -9,15 +9,15 @@
 #include "pool.h"
 
 enum { /* elements */
-    TASK = BLOCKS_PER_TASK * DROP_BLOCK,
-    PIECE = TASK, /* under a shared mask, whose bits cost little: a piece has ends, and they cost more */
+    PIECE = BLOCKS_PER_TASK * DROP_BLOCK, /* under a shared mask, whose bits cost little: a piece has ends, and they cost more */
     LONG_ROW = 4096,
 };
 
 typedef struct {
     const drop_kernels *kernels;
     const drop_operation *op;
-    uint64_t size;
+    uint64_t size, task_size; /* elements */
+    drop_pipe_run pipe;       /* for whole blocks of contiguous arrays, or NULL */
     int streaming;
     ptrdiff_t prefetch;
     atomic_int failure;
@@ -212,12 +212,25 @@ static void uniform_rows(const work *w, cursor *c, uint64_t at, uint64_t end)
     }
 }
 
+/* Elements that were written together with the making of their bits: whole blocks of them, or none. */
+static uint64_t pipe_blocks(const work *w, cursor *c, uint64_t start, uint64_t end)
+{
+    const drop_operation *op = w->op;
+    const uint64_t block = (op->first + start) / DROP_BLOCK, blocks = (end - start) / DROP_BLOCK;
+    if (!w->pipe || blocks < 2 ||
+        !w->pipe(op->mask, block, blocks, op->at[0] + c->offset[1], op->at[1] + c->offset[2],
+                 op->y + c->offset[0], op->numbers.scale, w->streaming))
+        return 0;
+    cursor_move(c, &op->grid, blocks * DROP_BLOCK);
+    return blocks * DROP_BLOCK;
+}
+
 static void task(void *context, int64_t number)
 {
     work *w = context;
     const drop_operation *op = w->op;
     const drop_grid *g = &op->grid, *m = &op->mask_grid;
-    const uint64_t start = (uint64_t)number * TASK, end = min_u64(start + TASK, w->size);
+    const uint64_t start = (uint64_t)number * w->task_size, end = min_u64(start + w->task_size, w->size);
     uint64_t keep[PIECE / 64];
     cursor c;
     cursor_at(&c, g, start);
@@ -230,7 +243,7 @@ static void task(void *context, int64_t number)
             run_pieces(w, &c, n, keep);
         }
     else
-        for (uint64_t at = start, n; at < end; at += n) {
+        for (uint64_t at = start + pipe_blocks(w, &c, start, end), n; at < end; at += n) {
             n = min_u64(DROP_BLOCK, end - at);
             if (atomic_load_explicit(&w->failure, memory_order_relaxed)) return;
             for (int k = 0; k < g->arrays - 1; k++)
@@ -259,6 +272,13 @@ int drop_evaluate(const drop_kernels *kernels, drop_operation *op, int threads)
     for (int k = 0; k < op->grid.arrays - 1; k++) w.streaming &= op->at[k] != op->y;
     w.prefetch = uncached && !op->bits ? PREFETCH : 0;
     if (w.size < DROP_SERIAL_BELOW) threads = 1;
-    drop_parallel(threads, (int64_t)((w.size + TASK - 1) / TASK), task, &w);
+    const ptrdiff_t item = drop_item_size(op->dtype);
+    int even = op->grid.ndim == 1; /* all arrays lie side by side */
+    for (int k = 0; k < op->grid.arrays; k++) even &= op->grid.stride[k][0] == item;
+    if (op->form == DROP_ADD && !op->bits && op->mask->fill == kernels->philox4x32 && even &&
+        op->first % DROP_BLOCK == 0)
+        w.pipe = kernels->pipe[op->dtype];
+    w.task_size = DROP_BLOCK * blocks_per_task((w.size + DROP_BLOCK - 1) / DROP_BLOCK, threads);
+    drop_parallel(threads, (int64_t)((w.size + w.task_size - 1) / w.task_size), task, &w);
     return atomic_load(&w.failure);
 }

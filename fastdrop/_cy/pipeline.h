@@ -10,13 +10,14 @@
 #define DROP_PIPELINE_H
 
 #include "apply.h"
+#include "forms.h"
 #include "mask_bits.h"
 #include "philox4x32.h"
 
 /* The block whose elements are being written. Vectors go to aligned addresses, `head`
  * elements behind the words of the mask. */
 typedef struct {
-    const char *x;
+    const char *x, *u; /* u is added to what is kept; NULL: nothing is */
     char *y;
     const uint64_t *range; /* its random words */
     drop_compared *compared;
@@ -47,25 +48,43 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
     make_ready(w, b, planes, 1);
 }
 
-#define DROP_DEFINE_PIPELINE(name, SIZE, SCALE)                                                    \
-    /* 64 elements: the last ones of a word and the first ones of the next. */                     \
-    DROP_INLINE void write_##name(drop_writer *w, int has_second, SCALE scale, int stream)         \
+/* ADDS: 1 if there is code for adding, too. */
+#define DROP_DEFINE_PIPELINE(name, SIZE, SCALE, ADDS)                                              \
+    DROP_INLINE void move_##name(drop_writer *w, unsigned n, int adds)                             \
     {                                                                                              \
+        w->x += n * SIZE, w->y += n * SIZE;                                                        \
+        if (adds) w->u += n * SIZE;                                                                \
+    }                                                                                              \
+    /* Fewer than 64 elements, before the first vector or behind the last one. */                  \
+    DROP_INLINE void write_end_##name(drop_writer *w, unsigned n, uint64_t bits, SCALE scale, int adds) \
+    {                                                                                              \
+        const drop_input in[] = {{w->x, SIZE}, {w->u, SIZE}};                                      \
+        const drop_numbers numbers = {.scale = scale};                                             \
+        if (adds) add_part_##name(in, w->y, SIZE, n, &bits, &numbers);                             \
+        else part_##name(w->x, SIZE, w->y, SIZE, n, &bits, scale);                                 \
+        move_##name(w, n, adds);                                                                   \
+    }                                                                                              \
+    /* 64 elements: the last ones of a word and the first ones of the next. */                     \
+    DROP_INLINE void write_##name(drop_writer *w, int has_second, SCALE scale, int adds, int stream) \
+    {                                                                                              \
+        const char *const in[] = {w->x, w->u};                                                     \
+        const drop_numbers numbers = {.scale = scale};                                             \
         const uint64_t now = next_word(w, has_second);                                             \
         const uint64_t bits = w->before >> w->head | now << 1 << (63 - w->head);                   \
         w->before = now;                                                                           \
-        word_##name(w->x, w->y, bits, scale, stream);                                              \
-        w->x += 64 * SIZE, w->y += 64 * SIZE;                                                      \
+        if (adds) form_word_##name(DROP_ADD, 2, in, w->y, bits, &numbers, stream);                 \
+        else word_##name(w->x, w->y, bits, scale, stream);                                         \
+        move_##name(w, 64, adds);                                                                  \
     }                                                                                              \
     DROP_INLINE void write_rest_##name(drop_writer *w, const drop_block *b, int planes,            \
-                                       int has_second, SCALE scale, int stream)                    \
+                                       int has_second, SCALE scale, int adds, int stream)          \
     {                                                                                              \
         make_ready(w, b, planes, DROP_BLOCK_WORDS);                                                \
-        while (w->word < DROP_BLOCK_WORDS) write_##name(w, has_second, scale, stream);             \
+        while (w->word < DROP_BLOCK_WORDS) write_##name(w, has_second, scale, adds, stream);       \
     }                                                                                              \
-    /* `words`, which are a block's and tell the layout, and `stream` are constants. */            \
+    /* `words`, which are a block's and tell the layout, `adds` and `stream` are constants. */     \
     DROP_INLINE void pipe_blocks_##name(const drop_mask *mask, uint64_t block, uint64_t blocks,    \
-                                        drop_writer w, SCALE scale, int words, int stream)         \
+                                        drop_writer w, SCALE scale, int words, int adds, int stream) \
     {                                                                                              \
         enum { ROUNDS = DROP_PHILOX4X32_ROUNDS };                                                  \
         const int has_second = words == DROP_RANGE_WORDS;                                          \
@@ -82,14 +101,13 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
         _Alignas(64) uint64_t range[2][DROP_RANGE_WORDS + DROP_LANES64];                           \
         drop_compared compared;                                                                    \
         philox4x32_run run;                                                                        \
-        uint64_t key[2], bits;                                                                     \
+        uint64_t key[2];                                                                           \
         memcpy(key, mask->key, sizeof key);                                                        \
         philox4x32_fill(key, mask->draw + block * (uint64_t)words, (uint64_t)words, range[0]);     \
         w.compared = &compared;                                                                    \
         begin_block(&w, &b, planes, has_second, range[0]);                                         \
-        bits = w.before = next_word(&w, has_second);                                               \
-        if (w.head) part_##name(w.x, SIZE, w.y, SIZE, w.head, &bits, scale);                       \
-        w.x += w.head * SIZE, w.y += w.head * SIZE;                                                \
+        w.before = next_word(&w, has_second);                                                      \
+        if (w.head) write_end_##name(&w, w.head, w.before, scale, adds);                           \
         for (uint64_t i = 1; i < blocks; i++) {                                                    \
             const uint64_t position = mask->draw - odd + (block + i) * (uint64_t)words;            \
             if (i == 1 || philox4x32_left(position) > philox4x32_left(position - (uint64_t)words)) \
@@ -109,56 +127,72 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
                                               : share * (r + 1) / ROUNDS - share * r / ROUNDS;     \
                     philox4x32_round(&lanes, side, &run, r);                                       \
                     _Pragma("GCC unroll 8")                                                        \
-                    for (int n = 0; n < writes; n++) write_##name(&w, has_second, scale, stream);  \
+                    for (int n = 0; n < writes; n++)                                               \
+                        write_##name(&w, has_second, scale, adds, stream);                         \
                 }                                                                                  \
                 philox4x32_end(&lanes, side, out + made);                                          \
             }                                                                                      \
             if ((uint64_t)made < wanted)                                                           \
                 philox4x32_fill(key, position + (uint64_t)made, wanted - (uint64_t)made, out + made); \
-            write_rest_##name(&w, &b, planes, has_second, scale, stream);                          \
+            write_rest_##name(&w, &b, planes, has_second, scale, adds, stream);                    \
             begin_block(&w, &b, planes, has_second, out + odd);                                    \
-            write_##name(&w, has_second, scale, stream);                                           \
+            write_##name(&w, has_second, scale, adds, stream);                                     \
         }                                                                                          \
-        write_rest_##name(&w, &b, planes, has_second, scale, stream);                              \
-        bits = w.before >> w.head;                                                                 \
-        part_##name(w.x, SIZE, w.y, SIZE, 64 - w.head, &bits, scale);                              \
+        write_rest_##name(&w, &b, planes, has_second, scale, adds, stream);                        \
+        write_end_##name(&w, 64 - w.head, w.before >> w.head, scale, adds);                        \
     }                                                                                              \
-    DROP_DEFINE_LAYOUT(name, half, SCALE, DROP_BLOCK_WORDS)                                        \
-    DROP_DEFINE_LAYOUT(name, quarter, SCALE, 2 * DROP_BLOCK_WORDS)                                 \
-    DROP_DEFINE_LAYOUT(name, any, SCALE, DROP_RANGE_WORDS)                                         \
-    /* Whole blocks of contiguous elements. Returns 0 if it did nothing, for thresholds            \
-     * that are too rare to be worth the code. */                                                  \
+    DROP_DEFINE_LAYOUT_##ADDS(name, half, SCALE, DROP_BLOCK_WORDS)                                 \
+    DROP_DEFINE_LAYOUT_##ADDS(name, quarter, SCALE, 2 * DROP_BLOCK_WORDS)                          \
+    DROP_DEFINE_LAYOUT_##ADDS(name, any, SCALE, DROP_RANGE_WORDS)                                  \
+    /* Whole blocks of contiguous elements. Returns 0 if it did nothing, for what is               \
+     * too rare to be worth the code. */                                                           \
     static int pipe_##name(const drop_mask *mask, uint64_t block, uint64_t blocks, const char *x,  \
-                           char *y, double scale, int streaming)                                   \
+                           const char *u, char *y, double scale, int streaming)                    \
     {                                                                                              \
-        drop_writer w = {.x = x, .y = y, .head = elements_before_vector(y, SIZE)};                 \
+        drop_writer w = {.x = x, .u = u, .y = y, .head = elements_before_vector(y, SIZE)};         \
+        const int adds = u != NULL;                                                                \
+        if (adds > ADDS) return 0;                                                                 \
         if ((uintptr_t)(y + w.head * SIZE) % DROP_VEC) streaming = 0;                              \
         switch (block_layout(mask->threshold).words) {                                             \
-        case DROP_BLOCK_WORDS: half_##name[streaming](mask, block, blocks, w, (SCALE)scale); return 1; \
-        case 2 * DROP_BLOCK_WORDS: quarter_##name[streaming](mask, block, blocks, w, (SCALE)scale); return 1; \
-        case DROP_RANGE_WORDS: any_##name[streaming](mask, block, blocks, w, (SCALE)scale); return 1; \
+        case DROP_BLOCK_WORDS:                                                                     \
+            half_##name[adds][streaming](mask, block, blocks, w, (SCALE)scale);                    \
+            return 1;                                                                              \
+        case 2 * DROP_BLOCK_WORDS:                                                                 \
+            quarter_##name[adds][streaming](mask, block, blocks, w, (SCALE)scale);                 \
+            return 1;                                                                              \
+        case DROP_RANGE_WORDS:                                                                     \
+            any_##name[adds][streaming](mask, block, blocks, w, (SCALE)scale);                     \
+            return 1;                                                                              \
         default: return 0;                                                                         \
         }                                                                                          \
     }
 
 /* A function of its own each: all layouts in one, GCC's code took a tenth longer. */
-#define DROP_DEFINE_LAYOUT(name, layout, SCALE, words)                                             \
-    DROP_DEFINE_PIPE(name, layout##_cached, SCALE, words, 0)                                       \
-    DROP_DEFINE_PIPE(name, layout##_streamed, SCALE, words, 1)                                     \
-    static void (*const layout##_##name[])(const drop_mask *, uint64_t, uint64_t, drop_writer, SCALE) = \
-        {layout##_cached_##name, layout##_streamed_##name};
-#define DROP_DEFINE_PIPE(name, layout, SCALE, words, stream)                                       \
+#define DROP_DEFINE_LAYOUT_0(name, layout, SCALE, words)                                           \
+    DROP_DEFINE_PIPE(name, layout##_cached, SCALE, words, 0, 0)                                    \
+    DROP_DEFINE_PIPE(name, layout##_streamed, SCALE, words, 0, 1)                                  \
+    static void (*const layout##_##name[][2])(const drop_mask *, uint64_t, uint64_t, drop_writer, SCALE) = { \
+        {layout##_cached_##name, layout##_streamed_##name}};
+#define DROP_DEFINE_LAYOUT_1(name, layout, SCALE, words)                                           \
+    DROP_DEFINE_PIPE(name, layout##_cached, SCALE, words, 0, 0)                                    \
+    DROP_DEFINE_PIPE(name, layout##_streamed, SCALE, words, 0, 1)                                  \
+    DROP_DEFINE_PIPE(name, layout##_added_cached, SCALE, words, 1, 0)                              \
+    DROP_DEFINE_PIPE(name, layout##_added_streamed, SCALE, words, 1, 1)                            \
+    static void (*const layout##_##name[][2])(const drop_mask *, uint64_t, uint64_t, drop_writer, SCALE) = { \
+        {layout##_cached_##name, layout##_streamed_##name},                                        \
+        {layout##_added_cached_##name, layout##_added_streamed_##name}};
+#define DROP_DEFINE_PIPE(name, layout, SCALE, words, adds, stream)                                 \
     static __attribute__((noinline)) void layout##_##name(const drop_mask *mask, uint64_t block,   \
                                                           uint64_t blocks, drop_writer w, SCALE scale) \
     {                                                                                              \
-        pipe_blocks_##name(mask, block, blocks, w, scale, words, stream);                          \
+        pipe_blocks_##name(mask, block, blocks, w, scale, words, adds, stream);                    \
     }
 
-DROP_DEFINE_PIPELINE(f16, 2, float)
-DROP_DEFINE_PIPELINE(bf16, 2, float)
-DROP_DEFINE_PIPELINE(f32, 4, float)
-DROP_DEFINE_PIPELINE(f64, 8, double)
-DROP_DEFINE_PIPELINE(c64, 8, float)
-DROP_DEFINE_PIPELINE(c128, 16, double)
+DROP_DEFINE_PIPELINE(f16, 2, float, 0)
+DROP_DEFINE_PIPELINE(bf16, 2, float, 0)
+DROP_DEFINE_PIPELINE(f32, 4, float, 1)
+DROP_DEFINE_PIPELINE(f64, 8, double, 0)
+DROP_DEFINE_PIPELINE(c64, 8, float, 0)
+DROP_DEFINE_PIPELINE(c128, 16, double, 0)
 
 #endif
