@@ -65,9 +65,11 @@ def with_usual(other: Kernel, inplace: bool) -> Kernel:
             # The product counts the change and may refuse it itself.
             if inplace and (x._base is not None or x.is_leaf):
                 claim(x)
-            key, y = new_key_address(), _empty_like(x)
-            ones, to = _ONES_AT[dtype], y.data_ptr()
-            status = _apply_few(FILL, key, mask.threshold, mask.scale, _REAL[dtype], n, ones, to)
+            y = _empty_like(x)
+            ones, to, code = _ONES_AT[dtype], y.data_ptr(), _REAL[dtype]
+            # Used at once: a finalizer or signal handler might draw this thread's next key.
+            key = new_key_address()
+            status = _apply_few(FILL, key, mask.threshold, mask.scale, code, n, ones, to)
             if status:
                 check_status(status, Philox4x32.name)
             return x.mul_(y) if inplace else x * y
