@@ -243,8 +243,8 @@ def numba_vs_cython(lab: Lab, n: int, p: float) -> float:
 def dtypes(lab: Lab, name: str, p: float) -> float:
     # In the same memory: where 16 MB lie matters more than the dtype, here up to 1.4 times.
     single = namespace(ones(lab.size(BYTES) // 4))
-    other = namespace(single["x"].view(dtype(name)))
-    other["y"] = single["y"].view(dtype(name))
+    x, y = (single[key].view(dtype(name)) for key in "xy")
+    other = namespace(x, out=False, y=y)
     code = OUT.format(p=p)
     return lab.ratio(Statement(code, single), Statement(code, other))
 

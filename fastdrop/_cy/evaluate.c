@@ -275,9 +275,8 @@ int drop_evaluate(const drop_kernels *kernels, drop_operation *op, int threads)
     const ptrdiff_t item = drop_item_size(op->dtype);
     int even = op->grid.ndim == 1; /* all arrays lie side by side */
     for (int k = 0; k < op->grid.arrays; k++) even &= op->grid.stride[k][0] == item;
-    if (op->form == DROP_ADD && !op->bits && op->mask->fill == kernels->philox4x32 && even &&
-        op->first % DROP_BLOCK == 0)
-        w.pipe = kernels->pipe[op->dtype];
+    if (op->form == DROP_ADD && !op->bits && even)
+        w.pipe = find_pipe(kernels, op->mask, op->first, op->dtype);
     w.task_size = DROP_BLOCK * blocks_per_task((w.size + DROP_BLOCK - 1) / DROP_BLOCK, threads);
     drop_parallel(threads, (int64_t)((w.size + w.task_size - 1) / w.task_size), task, &w);
     return atomic_load(&w.failure);

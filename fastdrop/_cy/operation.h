@@ -65,6 +65,13 @@ static inline int is_uncached(int arrays, uint64_t elements, drop_dtype dtype)
     return (uint64_t)arrays * elements * (uint64_t)drop_item_size(dtype) > last_level_cache();
 }
 
+/* The pipeline for contiguous arrays under a mask, from an element of it on; NULL if there is none. */
+static inline drop_pipe_run find_pipe(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
+                                      drop_dtype dtype)
+{
+    return mask->fill == kernels->philox4x32 && first % DROP_BLOCK == 0 ? kernels->pipe[dtype] : NULL;
+}
+
 static inline uint64_t blocks_per_task(uint64_t blocks, int threads)
 {
     const uint64_t n = threads > 1 ? blocks / ((uint64_t)threads * TASKS_PER_THREAD) : blocks;

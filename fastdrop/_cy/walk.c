@@ -275,9 +275,8 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
     if (op.size < DROP_SERIAL_BELOW) threads = 1;
     if (op.axis == arrays->ndim - 1) {
         const ptrdiff_t item = drop_item_size(dtype);
-        if (mask->fill == kernels->philox4x32 && arrays->ndim == 1 && first % DROP_BLOCK == 0 &&
-            arrays->x_stride[0] == item && arrays->y_stride[0] == item)
-            op.pipe = kernels->pipe[dtype];
+        if (arrays->ndim == 1 && arrays->x_stride[0] == item && arrays->y_stride[0] == item)
+            op.pipe = find_pipe(kernels, mask, first, dtype);
         uint64_t blocks = (first % DROP_BLOCK + op.size + DROP_BLOCK - 1) / DROP_BLOCK;
         op.task_blocks = blocks_per_task(blocks, threads);
         drop_parallel(threads, (int64_t)((blocks + op.task_blocks - 1) / op.task_blocks), row_task, &op);
