@@ -122,14 +122,23 @@ def test_any_bit_pattern(backend: str, dtype: str, p: float) -> None:
     check(any_bits((3 * BLOCK + 5,), dtype_of(dtype)), p)
 
 
-@pytest.mark.parametrize("p", [0.5, 0.3, 1e-12, 1 - 2**-20])
+@pytest.mark.parametrize("p", [0.5, 0.3, 1e-12, 1 - 2**-20, 0.1, 0.2, 0.4, 0.6, 0.75])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_every_pattern_of_the_half_types(backend: str, dtype: str, p: float) -> None:
+    """With scales whose products lie halfway between two numbers (1.25, 2.5), nearly so, or never."""
     x = np.arange(1 << 16, dtype=np.uint16).view(dtype_of(dtype))
     kept = np.zeros(x.size, bool)
     for seed in range(24):
         kept |= np.asarray(check(x, p, seed))
     assert kept.all() or p > 0.5  # each pattern has been multiplied
+
+
+@pytest.mark.parametrize("units", [0.0, 0.9, -0.9, 1.1, -1.1])
+def test_bfloat16_next_to_a_half(backend: str, units: float) -> None:
+    """Float32 rounds 5 * scale to 6.5 if it is at most a unit, 2**-17, from it; not beyond."""
+    scale = (6.5 + units * 2**-17) / 5
+    x = np.arange(1 << 16, dtype=np.uint16).view(dtype_of("bfloat16"))
+    assert any(np.asarray(check(x, 1 - 1 / scale, seed))[5] for seed in range(3))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

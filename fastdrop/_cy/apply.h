@@ -13,53 +13,55 @@
 #include "kernels.h"
 #include "vec.h"
 
-/* Zeroes the lanes whose bit is not set; bits above the last lane's are ignored. */
-DROP_INLINE vu64 select32(vu64 v, uint64_t bits)
-{
+/* Zeroes the lanes whose bit is not set. */
 #if defined(__AVX512F__)
-    return (vu64)_mm512_maskz_mov_epi32((__mmask16)bits, (__m512i)v);
-#else
-    const vu32 lane = DROP_BITS32;
-    return v & (vu64)(((uint32_t)bits & lane) == lane);
-#endif
+DROP_INLINE vu64 select16(vu64 v, drop_lanes bits)
+{
+    return (vu64)_mm512_maskz_mov_epi16((__mmask32)bits, (__m512i)v);
 }
 
-/* Below AVX-512 these compare 32-bit lanes: SSE2 has no 64-bit comparison. */
-DROP_INLINE vu64 select64(vu64 v, uint64_t bits)
+DROP_INLINE vu64 select32(vu64 v, drop_lanes bits)
 {
-#if defined(__AVX512F__)
+    return (vu64)_mm512_maskz_mov_epi32((__mmask16)bits, (__m512i)v);
+}
+
+DROP_INLINE vu64 select64(vu64 v, drop_lanes bits)
+{
     return (vu64)_mm512_maskz_mov_epi64((__mmask8)bits, (__m512i)v);
-#else
-    const vu32 lane = DROP_PAIRS32;
-    return v & (vu64)(((uint32_t)bits & lane) == lane);
-#endif
 }
 
 /* One bit for two neighbouring lanes. */
-DROP_INLINE vu64 select128(vu64 v, uint64_t bits)
+DROP_INLINE vu64 select128(vu64 v, drop_lanes bits)
 {
-#if defined(__AVX512F__)
     const __m512i lane = _mm512_setr_epi64(1, 1, 2, 2, 4, 4, 8, 8);
     __mmask8 kept = _mm512_test_epi64_mask(_mm512_set1_epi64((long long)bits), lane);
     return (vu64)_mm512_maskz_mov_epi64(kept, (__m512i)v);
+}
 #else
-    const vu32 lane = DROP_QUADS32;
-    return v & (vu64)(((uint32_t)bits & lane) == lane);
-#endif
+DROP_INLINE vu64 select16(vu64 v, drop_lanes bits)
+{
+    const vu16 lane = (vu16)DROP_BITS16 << bits.first % 16;
+    uint16_t word;
+    memcpy(&word, bits.half + bits.first / 16 * 2, sizeof word);
+    return v & (vu64)((word & lane) == lane);
 }
 
-DROP_INLINE vu64 select16(vu64 v, uint64_t bits)
-{
-#if defined(__AVX512BW__)
-    return (vu64)_mm512_maskz_mov_epi16((__mmask32)bits, (__m512i)v);
-#else
-    const vu16 lane = DROP_BITS16;
-    return v & (vu64)(((uint16_t)bits & lane) == lane);
+/* These compare 32-bit lanes whatever the elements': SSE2 has no 64-bit comparison. */
+#define DROP_DEFINE_SELECT(n, LANES)                                                               \
+    DROP_INLINE vu64 select##n(vu64 v, drop_lanes bits)                                            \
+    {                                                                                              \
+        const vu32 lane = (vu32)LANES << bits.first;                                               \
+        uint32_t word;                                                                             \
+        memcpy(&word, bits.half, sizeof word);                                                     \
+        return v & (vu64)((word & lane) == lane);                                                  \
+    }
+DROP_DEFINE_SELECT(32, DROP_BITS32)
+DROP_DEFINE_SELECT(64, DROP_PAIRS32)
+DROP_DEFINE_SELECT(128, DROP_QUADS32)
 #endif
-}
 
 /* AVX-512 multiplies and zeroes at once. */
-DROP_INLINE vu64 step_f32(const char *x, uint64_t bits, float scale)
+DROP_INLINE vu64 step_f32(const char *x, drop_lanes bits, float scale)
 {
 #if defined(__AVX512F__)
     return (vu64)_mm512_maskz_mul_ps((__mmask16)bits, (__m512)DROP_LOAD(vf32, x), _mm512_set1_ps(scale));
@@ -68,7 +70,7 @@ DROP_INLINE vu64 step_f32(const char *x, uint64_t bits, float scale)
 #endif
 }
 
-DROP_INLINE vu64 step_f64(const char *x, uint64_t bits, double scale)
+DROP_INLINE vu64 step_f64(const char *x, drop_lanes bits, double scale)
 {
 #if defined(__AVX512F__)
     return (vu64)_mm512_maskz_mul_pd((__mmask8)bits, (__m512d)DROP_LOAD(vf64, x), _mm512_set1_pd(scale));
@@ -79,12 +81,12 @@ DROP_INLINE vu64 step_f64(const char *x, uint64_t bits, double scale)
 
 /* Complex numbers are pairs that share a bit; part by part, because a complex
  * product would make NaN of inf * (scale + 0j). */
-DROP_INLINE vu64 step_c64(const char *x, uint64_t bits, float scale)
+DROP_INLINE vu64 step_c64(const char *x, drop_lanes bits, float scale)
 {
     return select64((vu64)(DROP_LOAD(vf32, x) * scale), bits);
 }
 
-DROP_INLINE vu64 step_c128(const char *x, uint64_t bits, double scale)
+DROP_INLINE vu64 step_c128(const char *x, drop_lanes bits, double scale)
 {
     return select128((vu64)(DROP_LOAD(vf64, x) * scale), bits);
 }
@@ -94,7 +96,7 @@ DROP_INLINE vu64 step_c128(const char *x, uint64_t bits, double scale)
 #if defined(__AVX512F__)
 enum { DROP_STEP_F16 = DROP_VEC / 2 };
 
-DROP_INLINE vh16 step_f16(const char *x, uint64_t bits, float scale)
+DROP_INLINE vh16 step_f16(const char *x, drop_lanes bits, float scale)
 {
     const __m512 wide = (__m512)widen_f16(DROP_LOAD(vh16, x));
     return narrow_f16((vf32)_mm512_maskz_mul_ps((__mmask16)bits, wide, _mm512_set1_ps(scale)));
@@ -102,7 +104,7 @@ DROP_INLINE vh16 step_f16(const char *x, uint64_t bits, float scale)
 #else
 enum { DROP_STEP_F16 = DROP_VEC };
 
-DROP_INLINE vu64 step_f16(const char *x, uint64_t bits, float scale)
+DROP_INLINE vu64 step_f16(const char *x, drop_lanes bits, float scale)
 {
     vh16 low = DROP_LOAD(vh16, x), high = DROP_LOAD(vh16, x + DROP_VEC / 2);
     low = narrow_f16(widen_f16(low) * scale);
@@ -111,16 +113,29 @@ DROP_INLINE vu64 step_f16(const char *x, uint64_t bits, float scale)
 }
 #endif
 
+/* What bfloat16 is multiplied by, and whether halves may be rounded up. */
+typedef struct {
+    float by;
+    int no_halves;
+} bf16_scale;
+
+/* A scale as steps take it, for n elements: below some thousands it is not worth a closer look. */
+#define DROP_MAKE_float(scale, n) (float)(scale)
+#define DROP_MAKE_double(scale, n) (scale)
+#define DROP_MAKE_bf16_scale(scale, n)                                                             \
+    ((bf16_scale){(float)(scale), (n) >= DROP_BLOCK / 2 && has_no_halves((float)(scale))})
+
 /* A bfloat16 is the upper half of a float32: odd elements are in place already,
- * and even ones a shift away. Both are rounded at once, half by half. A NaN needs no care: it is x's,
- * whose lower half is 0. */
-DROP_INLINE vu64 step_bf16(const char *x, uint64_t bits, float scale)
+ * and even ones a shift away. Where halves count, both are rounded at once, half by half. A NaN needs
+ * no care: it is x's, whose lower half is 0. */
+DROP_INLINE vu64 step_bf16(const char *x, drop_lanes bits, bf16_scale scale)
 {
     const vu32 pairs = DROP_LOAD(vu32, x);
-    const vu32 even = (vu32)((vf32)(pairs << 16) * scale);
-    const vu32 odd = (vu32)((vf32)(pairs & 0xffff0000u) * scale);
-    const vu16 upper = (vu16)((even >> 16) | (odd & 0xffff0000u));
-    const vu16 lower = (vu16)((even & 0xffffu) | (odd << 16));
+    const vu32 even = (vu32)((vf32)(pairs << 16) * scale.by);
+    const vu32 odd = (vu32)((vf32)(pairs & 0xffff0000u) * scale.by);
+    if (scale.no_halves)
+        return select16((vu64)join_halves((even + 0x8000u) >> 16, odd + 0x8000u), bits);
+    const vu16 upper = (vu16)join_halves(even >> 16, odd), lower = (vu16)join_halves(even, odd << 16);
     return select16((vu64)round_upper(upper, lower), bits);
 }
 
@@ -192,7 +207,7 @@ DROP_INLINE unsigned elements_before_vector(const char *y, unsigned size)
     static void apply_##name(const char *x, ptrdiff_t xs, char *y, ptrdiff_t ys, size_t n,         \
                              const uint64_t *keep, double double_scale, int streaming)             \
     {                                                                                              \
-        const SCALE scale = (SCALE)double_scale;                                                   \
+        const SCALE scale = DROP_MAKE_##SCALE(double_scale, n);                                                   \
         if (xs == SIZE && ys == SIZE) {                                                            \
             run_##name(x, y, n, keep, scale, streaming);                                           \
             return;                                                                                \
@@ -214,7 +229,7 @@ DROP_INLINE unsigned elements_before_vector(const char *y, unsigned size)
     }
 
 DROP_DEFINE_APPLY(f16, 2, float, DROP_STEP_F16)
-DROP_DEFINE_APPLY(bf16, 2, float, DROP_VEC)
+DROP_DEFINE_APPLY(bf16, 2, bf16_scale, DROP_VEC)
 DROP_DEFINE_APPLY(f32, 4, float, DROP_VEC)
 DROP_DEFINE_APPLY(f64, 8, double, DROP_VEC)
 DROP_DEFINE_APPLY(c64, 8, float, DROP_VEC)

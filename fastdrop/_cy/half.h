@@ -19,6 +19,24 @@ DROP_INLINE vu32 round_bf16(vf32 v)
 #endif
 }
 
+/* Whether no product of a bfloat16 and `scale` lies halfway between two bfloat16, once it is a float32:
+ * then rounding halves up is rounding to nearest even, and cheaper. A bfloat16 is m units, m < 256,
+ * and so is the product, in units twice as large where it would be more than 255. A float32 has
+ * 16 bits behind the unit's, and rounds to a half what is within 2^-17 of one. */
+static int has_no_halves(float scale)
+{
+    uint32_t bits, halves = 0;
+    memcpy(&bits, &scale, sizeof bits);
+    const uint32_t fraction = bits & 0x7fffff, significand = fraction | 0x800000;
+    if (!(scale >= 1 && (scale < 2 || fraction == 0))) return 0; /* rare: no code for other units */
+    for (uint32_t m = 0; m < 256; m++) {
+        const uint32_t product = m * significand; /* with 23 bits behind the unit's, or 24 */
+        const uint32_t part = product >> 31 ? product << 8 : product << 9;
+        halves |= part - 0x7fff8000u <= 0x10000u;
+    }
+    return !halves;
+}
+
 /* Upper halves of numbers, rounded to nearest even: 1 more where lower > 0x8000 - the upper's last bit. */
 DROP_INLINE vu16 round_upper(vu16 upper, vu16 lower)
 {

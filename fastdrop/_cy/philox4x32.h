@@ -44,7 +44,7 @@ DROP_INLINE philox4x32_run philox4x32_start(const uint64_t *key, uint64_t counte
  * carries a 32-bit number in its low half and junk in its high half: mul32
  * never reads the junk, so no round has to clear it. */
 enum {
-    DROP_PHILOX4X32_SIDE = DROP_VEC == 64 ? 4 : 2, /* as many as registers hold */
+    DROP_PHILOX4X32_SIDE = DROP_VEC == 64 ? 4 : 3, /* as many as registers hold */
     DROP_PHILOX4X32_STEP = 2 * DROP_LANES64,       /* words of one vector's counters */
     DROP_PHILOX4X32_WIDE = DROP_PHILOX4X32_SIDE * DROP_PHILOX4X32_STEP,
     DROP_PHILOX4X32_ROUNDS = 8, /* after the first two */
@@ -125,8 +125,9 @@ static int philox4x32_fill(const void *key, uint64_t position, uint64_t n, uint6
             for (; left >= WIDE; left -= WIDE, out += WIDE, low += WIDE / 2)
                 philox4x32_batch(&run, low, 1, DROP_PHILOX4X32_SIDE, out);
         for (uint64_t take; left > 0; left -= take, out += take, skip = 0) {
-            const uint64_t made = left + skip > STEP ? WIDE : STEP;
+            const uint64_t made = left + skip > 2 * STEP ? WIDE : left + skip > STEP ? 2 * STEP : STEP;
             if (made == WIDE) philox4x32_batch(&run, low, 1, DROP_PHILOX4X32_SIDE, batch);
+            else if (made == 2 * STEP) philox4x32_batch(&run, low, 1, 2, batch);
             else philox4x32_batch(&run, low, 1, 1, batch);
             take = made - skip < left ? made - skip : left;
             copy_bytes(out, batch + skip, take * sizeof *out);

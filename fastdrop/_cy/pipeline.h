@@ -19,6 +19,7 @@
 typedef struct {
     const char *x, *u; /* u is added to what is kept; NULL: nothing is */
     char *y;
+    double scale; /* for additions; products take it as their dtype does */
     const uint64_t *range; /* its random words */
     drop_compared *compared;
     uint64_t ready;      /* words that are compared: whole strips */
@@ -59,7 +60,7 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
     DROP_INLINE void write_end_##name(drop_writer *w, unsigned n, uint64_t bits, SCALE scale, int adds) \
     {                                                                                              \
         const drop_input in[] = {{w->x, SIZE}, {w->u, SIZE}};                                      \
-        const drop_numbers numbers = {.scale = scale};                                             \
+        const drop_numbers numbers = {.scale = w->scale};                                          \
         if (adds) add_part_##name(in, w->y, SIZE, n, &bits, &numbers);                             \
         else part_##name(w->x, SIZE, w->y, SIZE, n, &bits, scale);                                 \
         move_##name(w, n, adds);                                                                   \
@@ -68,7 +69,7 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
     DROP_INLINE void write_##name(drop_writer *w, int has_second, SCALE scale, int adds, int stream) \
     {                                                                                              \
         const char *const in[] = {w->x, w->u};                                                     \
-        const drop_numbers numbers = {.scale = scale};                                             \
+        const drop_numbers numbers = {.scale = w->scale};                                          \
         const uint64_t now = next_word(w, has_second);                                             \
         const uint64_t bits = w->before >> w->head | now << 1 << (63 - w->head);                   \
         w->before = now;                                                                           \
@@ -89,7 +90,8 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
         enum { ROUNDS = DROP_PHILOX4X32_ROUNDS };                                                  \
         const int has_second = words == DROP_RANGE_WORDS;                                          \
         const int planes = has_second ? DROP_PLANES : words / DROP_BLOCK_WORDS;                    \
-        const int side = has_second && DROP_PHILOX4X32_SIDE == 4 ? 3 : DROP_PHILOX4X32_SIDE; /* no rest */ \
+        /* So many that batches leave no rest, and elements have registers. */                     \
+        const int side = DROP_VEC < 64 ? 2 : has_second ? 3 : 4;                                   \
         /* The block before has written a word already. */                                         \
         const int batch = side * DROP_PHILOX4X32_STEP;                                             \
         const int share = (DROP_BLOCK_WORDS - 1) / (words / batch);                                \
@@ -149,19 +151,20 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
     static int pipe_##name(const drop_mask *mask, uint64_t block, uint64_t blocks, const char *x,  \
                            const char *u, char *y, double scale, int streaming)                    \
     {                                                                                              \
-        drop_writer w = {.x = x, .u = u, .y = y, .head = elements_before_vector(y, SIZE)};         \
+        drop_writer w = {.x = x, .u = u, .y = y, .scale = scale, .head = elements_before_vector(y, SIZE)}; \
+        const SCALE made = DROP_MAKE_##SCALE(scale, blocks * DROP_BLOCK);                          \
         const int adds = u != NULL;                                                                \
         if (adds > ADDS) return 0;                                                                 \
         if ((uintptr_t)(y + w.head * SIZE) % DROP_VEC) streaming = 0;                              \
         switch (block_layout(mask->threshold).words) {                                             \
         case DROP_BLOCK_WORDS:                                                                     \
-            half_##name[adds][streaming](mask, block, blocks, w, (SCALE)scale);                    \
+            half_##name[adds][streaming](mask, block, blocks, w, made);                            \
             return 1;                                                                              \
         case 2 * DROP_BLOCK_WORDS:                                                                 \
-            quarter_##name[adds][streaming](mask, block, blocks, w, (SCALE)scale);                 \
+            quarter_##name[adds][streaming](mask, block, blocks, w, made);                         \
             return 1;                                                                              \
         case DROP_RANGE_WORDS:                                                                     \
-            any_##name[adds][streaming](mask, block, blocks, w, (SCALE)scale);                     \
+            any_##name[adds][streaming](mask, block, blocks, w, made);                             \
             return 1;                                                                              \
         default: return 0;                                                                         \
         }                                                                                          \
@@ -189,7 +192,7 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
     }
 
 DROP_DEFINE_PIPELINE(f16, 2, float, 0)
-DROP_DEFINE_PIPELINE(bf16, 2, float, 0)
+DROP_DEFINE_PIPELINE(bf16, 2, bf16_scale, 0)
 DROP_DEFINE_PIPELINE(f32, 4, float, 1)
 DROP_DEFINE_PIPELINE(f64, 8, double, 0)
 DROP_DEFINE_PIPELINE(c64, 8, float, 0)

@@ -51,30 +51,40 @@ typedef double vf64 __attribute__((vector_size(DROP_VEC)));
 /* Keeps the compiler from knowing how an integer came about. */
 #define DROP_FORGET(n) __asm__("" : "+r"(n))
 
-/* Bits of a word of the mask for vector i of 64 elements, of which a vector has `per`. AVX-512
- * loads them into a mask register from memory, where DROP_IN_MEMORY has put the word: from a general
- * register they would go through the vector units, which are busy, and GCC would rather
- * shift mask registers, at three times the price. */
-#if defined(__AVX512F__)
+/* Makes the compiler have a word of the mask in memory. From there AVX-512 loads some of its bits
+ * into a mask register, and others 32 of them into all lanes: from a general register they would go
+ * through the vector units, which are busy, and GCC would rather shift mask registers, at three
+ * times the price. */
 #define DROP_IN_MEMORY(word) __asm__("" : "+m"(word))
+
+/* Bits of a word of the mask for vector i of 64 elements, of which a vector has `per`. */
+#if defined(__AVX512F__)
+typedef uint64_t drop_lanes;
+
 #define DROP_LOAD_MASK(type, load, from)                                                           \
     (__extension__({ type k_; __asm__(load " %1, %0" : "=k"(k_) : "m"(*(const char(*)[sizeof k_])(from))); k_; }))
-#else
-#define DROP_IN_MEMORY(word) ((void)0)
-#endif
 
-DROP_INLINE uint64_t lane_bits(const uint64_t *word, int i, int per)
+DROP_INLINE drop_lanes lane_bits(const uint64_t *word, int i, int per)
 {
-#if defined(__AVX512F__)
     const char *from = (const char *)word + i * per / 8;
     if (per == 32) return DROP_LOAD_MASK(__mmask32, "kmovd", from);
     if (per == 16) return DROP_LOAD_MASK(__mmask16, "kmovw", from);
     if (per == 8) return DROP_LOAD_MASK(__mmask8, "kmovb", from);
-#endif
     uint64_t bits = *word >> (i * per);
     DROP_FORGET(bits); /* or it would be shifted lane by lane */
     return bits;
 }
+#else
+typedef struct {
+    const char *half; /* the half of the word that has them, */
+    int first;        /* and which of its bits is the first lane's */
+} drop_lanes;
+
+DROP_INLINE drop_lanes lane_bits(const uint64_t *word, int i, int per)
+{
+    return (drop_lanes){(const char *)word + i * per / 32 * 4, i * per % 32};
+}
+#endif
 
 /* Lane lists of the native width that name each lane's bit; AVX-512 has mask registers instead. */
 #if DROP_VEC == 32
@@ -97,7 +107,8 @@ DROP_INLINE vu64 below_by_plane(vu64 u, vu64 t, vu64 below)
 #if defined(__AVX512F__)
     return (vu64)_mm512_ternarylogic_epi64((__m512i)u, (__m512i)t, (__m512i)below, 0x8e);
 #else
-    return (~u & below) | (t & (~u | below));
+    const vu64 differs = u ^ t;
+    return (t & differs) | (below & ~differs);
 #endif
 }
 
@@ -174,6 +185,18 @@ DROP_INLINE vu64 join_low32(vu64 a, vu64 b)
     return (vu64)_mm512_mask_shuffle_epi32((__m512i)a, 0xaaaa, (__m512i)b, _MM_PERM_CCAA);
 #else
     return (a & 0xffffffffu) | (b << 32);
+#endif
+}
+
+/* Halves of lanes: a's lower ones, and b's upper ones. */
+DROP_INLINE vu32 join_halves(vu32 a, vu32 b)
+{
+#if defined(__AVX512BW__)
+    return (vu32)_mm512_mask_mov_epi16((__m512i)a, 0xaaaaaaaa, (__m512i)b);
+#elif defined(__AVX2__)
+    return (vu32)_mm256_blend_epi16((__m256i)a, (__m256i)b, 0xaa);
+#else
+    return (a & 0xffffu) | (b & 0xffff0000u);
 #endif
 }
 

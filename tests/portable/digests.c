@@ -252,6 +252,12 @@ static void all_cases(void)
         for (size_t i = 0; kernels->noise[d] && i < sizeof layouts / sizeof *layouts; i++)
             noise((drop_dtype)d, i % 2, &layouts[i], 1);
     }
+    /* Whole blocks, which the default generator takes a way of its own through: a half and a quarter
+     * kept, two thirds, and four fifths, whose scale is one with which bfloat16 has to round halves. */
+    static const layout blocks = {1, {3 * DROP_BLOCK + 100}, {1}, {1}, 3, 5, 0, 0};
+    static const uint64_t kept[] = {HALF, HALF / 2, 732939019961, 879609302220};
+    for (int d = 0; d < DROP_DTYPES; d++)
+        for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) apply((drop_dtype)d, kept[i], 0, &blocks, 1);
     static const layout many = {1, {MANY}, {1}, {1}, 0, 0, 0, 0};
     static const layout columns = {2, {300, 2000}, {1, 300}, {1, 300}, 0, 0, 0, 0};
     apply(DROP_F32, 732939019961, 0, &many, 3);
