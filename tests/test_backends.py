@@ -125,7 +125,7 @@ def test_any_bit_pattern(backend: str, dtype: str, p: float) -> None:
 @pytest.mark.parametrize("p", [0.5, 0.3, 1e-12, 1 - 2**-20, 0.1, 0.2, 0.4, 0.6, 0.75])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_every_pattern_of_the_half_types(backend: str, dtype: str, p: float) -> None:
-    """With scales whose products lie halfway between two numbers (1.25, 2.5), nearly so, or never."""
+    """With scales whose products lie halfway between two numbers, nearly so, or never."""
     x = np.arange(1 << 16, dtype=np.uint16).view(dtype_of(dtype))
     kept = np.zeros(x.size, bool)
     for seed in range(24):

@@ -38,11 +38,15 @@ DROP_INLINE vu64 select128(vu64 v, drop_lanes bits)
     return (vu64)_mm512_maskz_mov_epi64(kept, (__m512i)v);
 }
 #else
+/* Short vectors are many to a word, in loops: a list of lanes for each would cost more than a shift. */
 DROP_INLINE vu64 select16(vu64 v, drop_lanes bits)
 {
-    const vu16 lane = (vu16)DROP_BITS16 << bits.first % 16;
-    uint16_t word;
-    memcpy(&word, bits.half + bits.first / 16 * 2, sizeof word);
+    vu16 lane = DROP_BITS16;
+    uint16_t word = (uint16_t)bits.bits;
+    if (DROP_VEC > 16) {
+        lane <<= bits.first % 16;
+        memcpy(&word, bits.half + bits.first / 16 * 2, sizeof word);
+    }
     return v & (vu64)((word & lane) == lane);
 }
 
@@ -50,9 +54,12 @@ DROP_INLINE vu64 select16(vu64 v, drop_lanes bits)
 #define DROP_DEFINE_SELECT(n, LANES)                                                               \
     DROP_INLINE vu64 select##n(vu64 v, drop_lanes bits)                                            \
     {                                                                                              \
-        const vu32 lane = (vu32)LANES << bits.first;                                               \
-        uint32_t word;                                                                             \
-        memcpy(&word, bits.half, sizeof word);                                                     \
+        vu32 lane = LANES;                                                                         \
+        uint32_t word = (uint32_t)bits.bits;                                                       \
+        if (DROP_VEC > 16 || n == 32) {                                                            \
+            lane <<= bits.first;                                                                   \
+            memcpy(&word, bits.half, sizeof word);                                                 \
+        }                                                                                          \
         return v & (vu64)((word & lane) == lane);                                                  \
     }
 DROP_DEFINE_SELECT(32, DROP_BITS32)

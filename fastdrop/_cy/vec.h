@@ -78,11 +78,14 @@ DROP_INLINE drop_lanes lane_bits(const uint64_t *word, int i, int per)
 typedef struct {
     const char *half; /* the half of the word that has them, */
     int first;        /* and which of its bits is the first lane's */
+    uint64_t bits;    /* or the word from the first one on */
 } drop_lanes;
 
 DROP_INLINE drop_lanes lane_bits(const uint64_t *word, int i, int per)
 {
-    return (drop_lanes){(const char *)word + i * per / 32 * 4, i * per % 32};
+    uint64_t bits = *word >> (i * per);
+    DROP_FORGET(bits); /* or it would be shifted lane by lane */
+    return (drop_lanes){(const char *)word + i * per / 32 * 4, i * per % 32, bits};
 }
 #endif
 
