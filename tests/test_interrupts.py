@@ -121,6 +121,28 @@ def test_an_interrupt_leaves_numba_as_it_was(monkeypatch: pytest.MonkeyPatch) ->
             assert numba.get_num_threads() == threads
 
 
+@pytest.mark.usefixtures("_two_threads")
+def test_a_call_takes_none_of_numbas_own_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that an interrupt left locked would stop all other threads for good."""
+    numba = pytest.importorskip("numba")
+    from numba.np.ufunc import parallel
+
+    x, taken = np.ones(BIG, np.float32), []
+    with fastdrop.use_backend("numba"):
+        expected = fastdrop.dropout(x, P, rng=1)  # compiles, which takes them
+        before = numba.get_num_threads()
+        numba.set_num_threads(1)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(parallel, "_launch_threads", lambda: taken.append(True))
+                assert contents(fastdrop.dropout(x, P, rng=1)) == contents(expected)
+                assert not taken
+                assert numba.get_num_threads() == 1
+                assert taken
+        finally:
+            numba.set_num_threads(before)
+
+
 @pytest.mark.skipif(core is None, reason="the extension is not compiled here")
 @pytest.mark.skipif(not hasattr(signal, "sigwait"), reason="this system has no sigwait")
 def test_signals_are_not_for_the_pools_threads() -> None:

@@ -297,11 +297,6 @@ def _choose(kernel: kernels.Kernel) -> Callable[..., int]:
         # Not acquire and try: a KeyboardInterrupt between the two would leave it locked for
         # good. Another thread may come first here, and then this one waits for it.
         with lock:
-            before = numba.get_num_threads()
-            try:
-                numba.set_num_threads(threads)
-                return kernel.parallel(*arguments)
-            finally:
-                numba.set_num_threads(before)
+            return kernel.parallel(threads, *arguments)
 
     return run

@@ -649,18 +649,21 @@ def _walk_of(variant: Any, keep: Any, axes: Any, bounds: Any, numbers: Any, at: 
 
 
 class Kernel:
-    """A function for one thread, and for several, each compiled at its first use."""
+    """A function for one thread, and for several, each compiled at its first use.
 
-    def __init__(self, signature: str, serial: Any, parallel: Any) -> None:
-        self._signature, self._serial, self._parallel = signature, serial, parallel
+    That for several takes their number before all other arguments.
+    """
+
+    def __init__(self, arguments: str, serial: Any, parallel: Any) -> None:
+        self._arguments, self._serial, self._parallel = arguments, serial, parallel
 
     @cached_property
     def serial(self) -> Callable[..., int]:
-        return entry(self._serial, self._signature)
+        return entry(self._serial, f"int64({self._arguments})")
 
     @cached_property
     def parallel(self) -> Callable[..., int]:
-        return entry(self._parallel, self._signature)
+        return entry(self._parallel, f"int64(int64, {self._arguments})")
 
 
 _MASK: Final = "int64, int64, int64, int64, int64"  # see `apply_kernel`
@@ -672,6 +675,12 @@ def _first_failure(statuses: Any) -> int:
         if status:
             return status  # type: ignore[no-any-return]
     return 0
+
+
+# In how many threads parallel loops run. Called from Python, Numba's functions for it take locks of
+# its own, which a KeyboardInterrupt may leave locked, and in kernels they keep them from the cache.
+_get_threads: Final = numba.types.ExternalFunction("get_num_threads", numba.intp())
+_set_threads: Final = numba.types.ExternalFunction("set_num_threads", numba.void(numba.intp))
 
 
 # What a call is quick with: whole numbers, and an array's `id` in place of the array.
@@ -700,20 +709,23 @@ def apply_kernel(name: str, words: int, past_caches: bool) -> Kernel:
 
     @kernel("apply", *variant[1:], parallel=True)
     def parallel(
-        fill: int, compare: int, key: int, draw: int, threshold: int, first: int, n: int,
-        scale: float, x: int, out: int,
+        threads: int, fill: int, compare: int, key: int, draw: int, threshold: int, first: int,
+        n: int, scale: float, x: int, out: int,
     ) -> int:  # fmt: skip
         mask = fill, compare, key, draw, threshold
         arrays = scale, data_of(x), data_of(out)
         begin, end = first // BLOCK, (first + n - 1) // BLOCK + 1
         statuses = np.empty((end - begin + TASK_BLOCKS - 1) // TASK_BLOCKS, np.int64)
+        before = _get_threads()
+        _set_threads(threads)
         for task in numba.prange(statuses.size):
             low = begin + task * TASK_BLOCKS
             high = min(low + TASK_BLOCKS, end)
             statuses[task] = _apply(variant, mask, (first, first + n, low, high), arrays)
+        _set_threads(before)
         return _first_failure(statuses)
 
-    return Kernel(f"int64({_MASK}, int64, int64, float64, int64, int64)", serial, parallel)
+    return Kernel(f"{_MASK}, int64, int64, float64, int64, int64", serial, parallel)
 
 
 @cache
@@ -735,19 +747,23 @@ def bits_kernel() -> Kernel:
 
     @kernel("bits", parallel=True)
     def parallel(
-        fill: int, compare: int, key: int, draw: int, threshold: int, first: int, n: int, out: int
-    ) -> int:
+        threads: int, fill: int, compare: int, key: int, draw: int, threshold: int, first: int,
+        n: int, out: int,
+    ) -> int:  # fmt: skip
         sources  # noqa: B018
         mask, words = (fill, compare, key, draw, threshold), data_of(out)
         begin, end = first // BLOCK, (first + n - 1) // BLOCK + 1
         statuses = np.empty((end - begin + TASK_BLOCKS - 1) // TASK_BLOCKS, np.int64)
+        before = _get_threads()
+        _set_threads(threads)
         for task in numba.prange(statuses.size):
             low = begin + task * TASK_BLOCKS
             high = min(low + TASK_BLOCKS, end)
             statuses[task] = _bits(mask, (first, first + n, low, high), words)
+        _set_threads(before)
         return _first_failure(statuses)
 
-    return Kernel(f"int64({_MASK}, int64, int64, int64)", serial, parallel)
+    return Kernel(f"{_MASK}, int64, int64, int64", serial, parallel)
 
 
 @cache
@@ -774,8 +790,8 @@ def walk_kernel(name: str, kind: str) -> Kernel:
 
     @kernel("walk", *variant[1:], parallel=True)
     def parallel(
-        keep: int, bit: int, axes: Any, scale: float, shift: float, dropped: float, x: int, u: int,
-        v: int, out: int,
+        threads: int, keep: int, bit: int, axes: Any, scale: float, shift: float, dropped: float,
+        x: int, u: int, v: int, out: int,
     ) -> int:  # fmt: skip
         size = 1
         for axis in axes:
@@ -783,10 +799,13 @@ def walk_kernel(name: str, kind: str) -> Kernel:
         at = data_of(x), data_of(u), data_of(v), data_of(out)
         bits, numbers = (data_of(keep), bit), (scale, shift, dropped)
         step = TASK_BLOCKS * BLOCK
+        before = _get_threads()
+        _set_threads(threads)
         for task in numba.prange((size + step - 1) // step):
             low = task * step
             _walk(variant, bits, axes, (low, min(low + step, size)), numbers, at)
+        _set_threads(before)
         return 0
 
     numbers, ids = "float64, float64, float64", "int64, int64, int64, int64"
-    return Kernel(f"int64(int64, int64, int64[:, ::1], {numbers}, {ids})", serial, parallel)
+    return Kernel(f"int64, int64, int64[:, ::1], {numbers}, {ids}", serial, parallel)
