@@ -57,7 +57,7 @@ def objects(finder: str) -> list[str]:
     flags = FINDERS[finder].flags
     units = [
         (KERNELS / "kernels.c", f"kernels_{isa}.o", (*flags, *more, f"-DDROP_ISA={isa}"))
-        for isa, more in settings()["instruction_sets"]().items()
+        for isa, more in reversed(settings()["instruction_sets"]().items())  # longest first
     ]
     units += [
         (KERNELS / name, f"{Path(name).stem}.o", (*flags, "-Dsysconf=fuzz_sysconf"))

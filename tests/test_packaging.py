@@ -14,6 +14,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 from runpy import run_path
+from typing import Any
 
 import pytest
 
@@ -191,6 +192,50 @@ def test_instruction_sets_are_the_targets(
         assert "-mavx2" in sets[isa]
         # A build for two processors hands every flag to both compilers, unless told otherwise.
         assert not mac or sets[isa][::2] == ["-Xarch_x86_64"] * (len(sets[isa]) // 2)
+
+
+def test_kernels_are_compiled_again_when_anything_they_are_made_of_is_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("setuptools", "77")
+    from setuptools import Distribution
+
+    names = run_path(str(ROOT / "setup.py"))
+    compiled: list[str] = []
+
+    class Compiler:
+        def object_filenames(self, sources: list[str], output_dir: str) -> list[str]:
+            return [f"{output_dir}/{Path(name).stem}.o" for name in sources]
+
+        def compile(self, sources: list[str], output_dir: str, **_: Any) -> None:
+            compiled.append(Path(output_dir).name)
+            Path(output_dir).mkdir(exist_ok=True)
+            for name in self.object_filenames(sources, output_dir):
+                Path(name).touch()
+                os.utime(name, (2, 2))
+
+    command = names["BuildKernels"](Distribution())
+    command.build_temp, command.compiler = str(tmp_path), Compiler()
+    header = tmp_path / "kernels.h"
+    header.touch()
+    monkeypatch.setenv("FASTDROP_CFLAGS", "-O1")
+
+    def build(changed: float) -> list[str]:
+        compiled.clear()
+        settings = command.write_settings()
+        os.utime(header, (changed, changed))
+        objects = command.compile_kernels([], [settings, str(header)])
+        assert [Path(name).parent.name for name in objects] == sets
+        return sorted(compiled)
+
+    sets = list(reversed(names["instruction_sets"]()))
+    assert build(1) == sorted(sets)  # nothing was there
+    os.utime(command.write_settings(), (1, 1))
+    assert build(1) == []
+    assert build(3) == sorted(sets)
+    assert build(1) == []
+    monkeypatch.setenv("FASTDROP_CFLAGS", "-O2")
+    assert build(1) == sorted(sets)
 
 
 def test_a_32_bit_python_is_told_so() -> None:

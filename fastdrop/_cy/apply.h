@@ -214,7 +214,7 @@ DROP_INLINE unsigned elements_before_vector(const char *y, unsigned size)
     static void apply_##name(const char *x, ptrdiff_t xs, char *y, ptrdiff_t ys, size_t n,         \
                              const uint64_t *keep, double double_scale, int streaming)             \
     {                                                                                              \
-        const SCALE scale = DROP_MAKE_##SCALE(double_scale, n);                                                   \
+        const SCALE scale = DROP_MAKE_##SCALE(double_scale, n);                                    \
         if (xs == SIZE && ys == SIZE) {                                                            \
             run_##name(x, y, n, keep, scale, streaming);                                           \
             return;                                                                                \

@@ -51,6 +51,7 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
 
 /* ADDS: 1 if there is code for adding, too. */
 #define DROP_DEFINE_PIPELINE(name, SIZE, SCALE, ADDS)                                              \
+    typedef void (*pipe_run_##name)(const drop_mask *, uint64_t, uint64_t, drop_writer, SCALE);    \
     DROP_INLINE void move_##name(drop_writer *w, unsigned n, int adds)                             \
     {                                                                                              \
         w->x += n * SIZE, w->y += n * SIZE;                                                        \
@@ -152,34 +153,29 @@ DROP_INLINE void begin_block(drop_writer *w, const drop_block *b, int planes, in
                            const char *u, char *y, double scale, int streaming)                    \
     {                                                                                              \
         drop_writer w = {.x = x, .u = u, .y = y, .scale = scale, .head = elements_before_vector(y, SIZE)}; \
-        const SCALE made = DROP_MAKE_##SCALE(scale, blocks * DROP_BLOCK);                          \
         const int adds = u != NULL;                                                                \
+        const pipe_run_##name *run;                                                                \
         if (adds > ADDS) return 0;                                                                 \
-        if ((uintptr_t)(y + w.head * SIZE) % DROP_VEC) streaming = 0;                              \
         switch (block_layout(mask->threshold).words) {                                             \
-        case DROP_BLOCK_WORDS:                                                                     \
-            half_##name[adds][streaming](mask, block, blocks, w, made);                            \
-            return 1;                                                                              \
-        case 2 * DROP_BLOCK_WORDS:                                                                 \
-            quarter_##name[adds][streaming](mask, block, blocks, w, made);                         \
-            return 1;                                                                              \
-        case DROP_RANGE_WORDS:                                                                     \
-            any_##name[adds][streaming](mask, block, blocks, w, made);                             \
-            return 1;                                                                              \
+        case DROP_BLOCK_WORDS: run = half_##name[adds]; break;                                     \
+        case 2 * DROP_BLOCK_WORDS: run = quarter_##name[adds]; break;                              \
+        case DROP_RANGE_WORDS: run = any_##name[adds]; break;                                      \
         default: return 0;                                                                         \
         }                                                                                          \
+        if ((uintptr_t)(y + w.head * SIZE) % DROP_VEC) streaming = 0;                              \
+        run[streaming](mask, block, blocks, w, DROP_MAKE_##SCALE(scale, blocks * DROP_BLOCK));     \
+        return 1;                                                                                  \
     }
 
 /* A function of its own each: all layouts in one, GCC's code took 6% longer. */
 #define DROP_DEFINE_LAYOUT_0(name, layout, SCALE, words)                                           \
     DROP_DEFINE_PIPES(name, layout, SCALE, words, 0)                                               \
-    DROP_PIPE_TABLE(name, layout, SCALE) = {DROP_PIPES(name, layout)};
+    DROP_PIPE_TABLE(name, layout) = {DROP_PIPES(name, layout)};
 #define DROP_DEFINE_LAYOUT_1(name, layout, SCALE, words)                                           \
     DROP_DEFINE_PIPES(name, layout, SCALE, words, 0)                                               \
     DROP_DEFINE_PIPES(name, layout##_added, SCALE, words, 1)                                       \
-    DROP_PIPE_TABLE(name, layout, SCALE) = {DROP_PIPES(name, layout), DROP_PIPES(name, layout##_added)};
-#define DROP_PIPE_TABLE(name, layout, SCALE)                                                       \
-    static void (*const layout##_##name[][2])(const drop_mask *, uint64_t, uint64_t, drop_writer, SCALE)
+    DROP_PIPE_TABLE(name, layout) = {DROP_PIPES(name, layout), DROP_PIPES(name, layout##_added)};
+#define DROP_PIPE_TABLE(name, layout) static const pipe_run_##name layout##_##name[][2]
 #define DROP_PIPES(name, layout) {layout##_cached_##name, layout##_streamed_##name}
 #define DROP_DEFINE_PIPES(name, layout, SCALE, words, adds)                                        \
     DROP_DEFINE_PIPE(name, layout##_cached, SCALE, words, adds, 0)                                 \
