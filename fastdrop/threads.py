@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePath
 from typing import Final
 
 from ._version import __version__
@@ -51,7 +53,7 @@ def get_num_threads() -> int:
     """Return how many threads an operation may use.
 
     By default the first number in OMP_NUM_THREADS, or else the processors that
-    this process may run on, as its CPU affinity and its cgroup's quota say.
+    this process may run on, as its CPU affinity and its cgroups' quotas say.
 
     Examples
     --------
@@ -83,26 +85,38 @@ def _usable_processors() -> int:
 
 
 def _cgroup_quota() -> int | None:
-    """Return the processors that the control group's quota is worth, rounded up."""
-    for root, quota_file, period_file in (
-        ("/sys/fs/cgroup", "cpu.max", None),
-        ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
-    ):
-        try:
-            words = _read(root, quota_file)
-            if period_file is not None:
-                words += _read(root, period_file)
-            quota, period = int(words[0]), int(words[1])
-        except (OSError, ValueError, IndexError):
-            continue  # no such file, or "max": no quota here
-        if quota > 0 and period > 0:
-            return math.ceil(quota / period)
-    return None
+    """Return the processors that the tightest control group's quota is worth, rounded up."""
+    quotas = (_quota(folder) for folder in _control_groups())
+    return min((quota for quota in quotas if quota), default=None)
 
 
-def _read(*path: str) -> list[str]:
-    with open(os.path.join(*path)) as file:
-        return file.read().split()
+def _control_groups() -> Iterator[str]:
+    """Yield this process's control groups and those around them: their folders, if they exist."""
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = Path("/sys/fs/cgroup", "cpu" if controllers else "")  # version 1, or version 2
+        group = PurePath(path.lstrip("/"))
+        for part in (group, *group.parents):
+            yield str(root / part)
+
+
+def _quota(folder: str) -> int | None:
+    words = _read(f"{folder}/cpu.max").split()  # version 2: quota and period
+    if not words:
+        words = [_read(f"{folder}/cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
+        return None  # "max", -1, or no such file
+    quota, period = map(int, words)
+    return math.ceil(quota / period)
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text()
+    except OSError:
+        return ""
 
 
 def use_threadpoolctl() -> None:

@@ -152,39 +152,48 @@ def test_random_raw_beyond_memory_spends_nothing() -> None:
 # Threads.
 
 
+V1 = "4:memory:/a\n1:cpuset,cpu:/job/step\n0::/\n"
+CPU = "/sys/fs/cgroup/cpu"
+
+
 @pytest.mark.parametrize(
-    ("files", "expected"),
+    ("groups", "files", "expected"),
     [
-        ({"/sys/fs/cgroup/cpu.max": "250000 100000"}, 3),
-        ({"/sys/fs/cgroup/cpu.max": "max 100000"}, None),
-        ({"/sys/fs/cgroup/cpu.max": ""}, None),
+        ("0::/\n", {"/sys/fs/cgroup/cpu.max": "250000 100000\n"}, 3),
+        ("0::/\n", {"/sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
+        ("0::/\n", {"/sys/fs/cgroup/cpu.max": ""}, None),
+        # The tightest of those around it, whose names may be anything.
+        ("0::/a b/c:d\n", {"/sys/fs/cgroup/a b/c:d/cpu.max": "150000 100000"}, 2),
         (
+            "0::/a/b/c\n",
             {
-                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000",
-                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+                "/sys/fs/cgroup/a/b/c/cpu.max": "max 100000",
+                "/sys/fs/cgroup/a/b/cpu.max": "400000 100000",
+                "/sys/fs/cgroup/a/cpu.max": "200000 100000",
             },
-            1,
+            2,
         ),
+        (V1, {f"{CPU}/cpu.cfs_quota_us": "50000\n", f"{CPU}/cpu.cfs_period_us": "100000\n"}, 1),
+        (V1, {f"{CPU}/cpu.cfs_quota_us": "-1\n", f"{CPU}/cpu.cfs_period_us": "100000\n"}, None),
         (
+            V1,
             {
-                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
-                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+                f"{CPU}/job/cpu.cfs_quota_us": "200000",
+                f"{CPU}/job/cpu.cfs_period_us": "100000",
+                f"{CPU}/job/step/cpu.cfs_quota_us": "-1",
+                f"{CPU}/job/step/cpu.cfs_period_us": "100000",
             },
-            None,
+            2,
         ),
-        ({}, None),
+        (V1, {}, None),
+        ("", {"/sys/fs/cgroup/cpu.max": "250000 100000"}, None),
     ],
 )
 def test_quotas_of_control_groups(
-    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int | None
+    monkeypatch: pytest.MonkeyPatch, groups: str, files: dict[str, str], expected: int | None
 ) -> None:
-    def read(*path: str) -> list[str]:
-        try:
-            return files["/".join(path)].split()
-        except KeyError:
-            raise FileNotFoundError from None
-
-    monkeypatch.setattr(threads_module, "_read", read)
+    files = {**files, "/proc/self/cgroup": groups}
+    monkeypatch.setattr(threads_module, "_read", lambda file: files.get(file, ""))
     assert threads_module._cgroup_quota() == expected
     assert threads_module._usable_processors() <= (expected or 256)
 
