@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from runpy import run_path
@@ -98,17 +99,20 @@ def build(compiler: Compiler) -> tuple[Path, str]:
     folder = Path(mkdtemp(prefix="fastdrop-"))
     flags = [*settings["FLAGS"], "-Wall", "-Wextra", f"-I{SOURCES}"]
     sources = [DRIVER, *(SOURCES / name for name in settings["SOURCES"])]
-    steps = [(source, folder / f"{source.stem}.o", []) for source in sources]
-    steps += [
+    steps = [
         (SOURCES / "kernels.c", folder / f"kernels_{isa}.o", [*more, f"-DDROP_ISA={isa}"])
-        for isa, more in sets.items()
+        for isa, more in reversed(sets.items())  # longest first
     ]
-    said = ""
-    for source, target, more in steps:
+    steps += [(source, folder / f"{source.stem}.o", []) for source in sources]
+
+    def compile_one(source: Path, target: Path, more: list[str]) -> str:
         command = [*compiler.command, *flags, *more, "-c", str(source), "-o", str(target)]
         result = subprocess.run(command, capture_output=True, text=True)
         assert result.returncode == 0, f"{' '.join(command)}\n{result.stderr}"
-        said += result.stderr
+        return result.stderr
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        said = "".join(pool.map(compile_one, *zip(*steps, strict=True)))
     driver = folder / "digests"
     objects = [str(target) for _, target, _ in steps]
     subprocess.run([*compiler.command, *objects, "-pthread", "-o", str(driver)], check=True)

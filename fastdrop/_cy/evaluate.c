@@ -78,19 +78,34 @@ static void cursor_move(cursor *c, const drop_grid *g, uint64_t n)
     }
 }
 
+/* `spread_bits` for rows shorter than a word. Where in words they end nothing can predict, so there is
+ * no branch. */
+static void spread_short(uint64_t *out, uint64_t to, const uint64_t *bits, uint64_t from,
+                         ptrdiff_t step, uint64_t rows, uint64_t length)
+{
+    const uint64_t ones = ~(uint64_t)0 >> (64 - length);
+    uint64_t word = to % 64 ? out[to / 64] : 0;
+    for (; rows; rows--, from += (uint64_t)step, to += length) {
+        const uint64_t fill = -(bits[from / 64] >> from % 64 & 1) & ones, at = to % 64;
+        word |= fill << at;
+        out[to / 64] = word;
+        word = at + length < 64 ? word : fill >> 1 >> (63 - at);
+    }
+    if (to % 64) out[to / 64] = word;
+}
+
 /* Rows of one bit each: `rows` of them, `length` elements long, `step` bits apart. */
 static void spread_bits(uint64_t *out, uint64_t to, const uint64_t *bits, uint64_t from,
                         ptrdiff_t step, uint64_t rows, uint64_t length)
 {
+    if (length < 64) {
+        spread_short(out, to, bits, from, step, rows, length);
+        return;
+    }
     uint64_t word = to % 64 ? out[to / 64] : 0;
     for (; rows; rows--, from += (uint64_t)step) {
         const uint64_t fill = -(bits[from / 64] >> from % 64 & 1), room = 64 - to % 64;
         uint64_t left = length;
-        if (left < room) {
-            word |= fill >> (64 - left) << to % 64;
-            to += left;
-            continue;
-        }
         out[to / 64] = word | fill << to % 64;
         for (to += room, left -= room; left >= 64; to += 64, left -= 64) out[to / 64] = fill;
         word = left ? fill >> (64 - left) : 0;
