@@ -234,7 +234,7 @@ static uint64_t pipe_blocks(const work *w, cursor *c, uint64_t start, uint64_t e
     const uint64_t block = (op->first + start) / DROP_BLOCK, blocks = (end - start) / DROP_BLOCK;
     if (!w->pipe || blocks < 2 ||
         !w->pipe(op->mask, block, blocks, op->at[0] + c->offset[1], op->at[1] + c->offset[2],
-                 op->y + c->offset[0], op->numbers.scale, w->streaming))
+                 op->y + c->offset[0], op->numbers.scale, w->streaming, w->prefetch))
         return 0;
     cursor_move(c, &op->grid, blocks * DROP_BLOCK);
     return blocks * DROP_BLOCK;

@@ -52,10 +52,10 @@ typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdi
                              size_t n, const uint64_t *keep, double scale, int streaming);
 
 /* The same for whole blocks of the mask and contiguous arrays, its bits included, where
- * `fill` is philox4x32; u, if it is not NULL, is added. Returns 0 if it did nothing, for it
- * does not know every threshold. */
+ * `fill` is philox4x32; u, if it is not NULL, is added. Inputs are asked for `prefetch` bytes
+ * ahead, if it is not 0. Returns 0 if it did nothing, for it does not know every threshold. */
 typedef int (*drop_pipe_run)(const drop_mask *mask, uint64_t block, uint64_t blocks, const char *x,
-                             const char *u, char *y, double scale, int streaming);
+                             const char *u, char *y, double scale, int streaming, ptrdiff_t prefetch);
 
 /* What is written (backends/form.py, in its order). */
 typedef enum { DROP_SCALE, DROP_AFFINE, DROP_ADD, DROP_BIAS, DROP_BIAS_ADD, DROP_RELU,

@@ -138,7 +138,7 @@ static void row_task(void *context, int64_t task)
     cursor_at(&c, op->a, 0, op->a->ndim, at);
     if (op->pipe && whole > 1 &&
         op->pipe(op->mask, block, whole, op->a->x + c.x, NULL, op->a->y + c.y, op->scale,
-                 op->streaming)) {
+                 op->streaming, op->prefetch)) {
         at += whole * DROP_BLOCK;
         block += whole;
         cursor_move(&c, op->a, 0, op->a->ndim, (ptrdiff_t)(whole * DROP_BLOCK));

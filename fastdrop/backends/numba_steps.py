@@ -31,11 +31,13 @@ from .numba_vector import (
     hidden,
     in_place,
     load,
+    prefetch,
     store,
     vector,
 )
 
 _BYTES: Final = BITS // 8
+_AHEAD: Final = 2048  # bytes to ask memory for before they are read
 _LANES: Final = BITS // 64
 _WORDS: Final = vector(I64)
 
@@ -351,6 +353,9 @@ def _write_kept(
     now, rank = _keep_word(compared, bool(second), word, rank)
     # Shifted twice, for a shift by 64 is none.
     bits = before >> head | now << 1 << (head ^ 63)
+    if past_caches and not HAS_AVX512:  # see `ask_ahead` in pipeline.h
+        for line in range(0, 64 * dtype.size, 64):
+            prefetch(x + (_AHEAD + line))
     _write_word(dtype, "scale", bool(past_caches), bits, numbers, [x], out)
     return now, rank
 

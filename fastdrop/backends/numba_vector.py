@@ -186,6 +186,16 @@ def store(value: Value, address: Value, past_caches: bool = False) -> None:
         stored.set_metadata("nontemporal", one)
 
 
+def prefetch(address: Value) -> None:
+    """Ask memory for what will be read."""
+    builder = address.builder
+    pointer = builder.inttoptr(address.llvm, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+    declared = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+    # To be read, of use to all caches, and data.
+    builder.call(declared, [pointer, *(ir.Constant(I32, n) for n in (0, 3, 1))])
+
+
 def _intrinsic(value: Value, name: str, result: ir.Type, *arguments: Value) -> Value:
     function = ir.FunctionType(result, [a.type for a in arguments])
     declared = value.builder.module.declare_intrinsic(name, fnty=function)
