@@ -66,7 +66,7 @@ typedef void (*drop_part_run)(const drop_input *in, char *y, ptrdiff_t y_stride,
             V r[VECTORS];                                                                          \
             for (int k = 0; k < VECTORS; k++) {                                                    \
                 const int at = i + k * STEP;                                                       \
-                const drop_lanes b = lane_bits(&bits, at / STEP, PER);                               \
+                const drop_lanes b = lane_bits(&bits, at / STEP, PER);                             \
                 V x = DROP_READ_##name(in[0] + at), u = x, v = x;                                  \
                 if (inputs > 1) u = DROP_READ_##name(in[1] + at);                                  \
                 if (inputs > 2) v = DROP_READ_##name(in[2] + at);                                  \
