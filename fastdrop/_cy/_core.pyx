@@ -119,8 +119,10 @@ cdef extern from "team.h":
         drop_team_number member
         drop_team_number size
 
-    int drop_apply_by(const drop_team *, const drop_kernels *, const drop_mask *, drop_arrays *,
-                      drop_dtype, double, int) nogil
+    int drop_affine_by(const drop_team *, const drop_kernels *, const drop_mask *, drop_arrays *,
+                       drop_dtype, const drop_numbers *, int) nogil
+    int drop_bytes_by(const drop_team *, const drop_kernels *, const drop_mask *, uint64_t,
+                      uint8_t *, int) nogil
 
 
 cdef extern from "noise.h":
@@ -388,16 +390,23 @@ cdef class Team:
 
 def apply_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t threshold,
              double scale, int dtype, tuple shape, uintptr_t x, tuple x_strides, uintptr_t y,
-             tuple y_strides, int threads):
-    """Run `apply` by address, on a team's threads (None: our own); strides count elements."""
+             tuple y_strides, int threads, double shift=0.0, double dropped=0.0):
+    """Write y = keep ? x * scale + shift : dropped, all by address; return the status.
+
+    A team's threads do it (None: our own). Strides count elements.
+    """
     cdef uint64_t[2] key = [key0, key1]
     cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], 0, threshold)
     cdef const drop_team *functions = NULL if team is None else &team.functions
     cdef drop_arrays arrays
+    cdef drop_numbers affine
     cdef int i, status, size = drop_item_size(<drop_dtype>dtype)
     arrays.ndim = len(shape)
     if arrays.ndim > DROP_MAX_DIMS:
         raise ValueError(f"x must have at most {DROP_MAX_DIMS} dimensions, but has {arrays.ndim}")
+    affine.scale = scale
+    affine.shift = shift
+    affine.dropped = dropped
     arrays.x = <const char *>x
     arrays.y = <char *>y
     for i in range(arrays.ndim):
@@ -405,7 +414,20 @@ def apply_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t t
         arrays.x_stride[i] = <Py_ssize_t>x_strides[i] * size
         arrays.y_stride[i] = <Py_ssize_t>y_strides[i] * size
     with nogil:
-        status = drop_apply_by(functions, kernels, &mask, &arrays, <drop_dtype>dtype, scale, threads)
+        status = drop_affine_by(functions, kernels, &mask, &arrays, <drop_dtype>dtype, &affine,
+                                threads)
+    return status
+
+
+def bytes_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t threshold,
+             uint64_t n, uintptr_t out, int threads):
+    """Write the first n keep bits, a byte each, by address; return the status."""
+    cdef uint64_t[2] key = [key0, key1]
+    cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], 0, threshold)
+    cdef const drop_team *functions = NULL if team is None else &team.functions
+    cdef int status
+    with nogil:
+        status = drop_bytes_by(functions, kernels, &mask, n, <uint8_t *>out, threads)
     return status
 
 

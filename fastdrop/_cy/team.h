@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "evaluate.h"
 #include "operation.h"
 #include "walk.h"
 
@@ -26,38 +27,87 @@ typedef struct {
     drop_team_number member, size;
 } drop_team;
 
+/* Does rows `row` .. `row + rows - 1` of an operation; returns 0 or why it failed. */
+typedef int (*drop_part)(const void *operation, ptrdiff_t row, ptrdiff_t rows, int threads);
+
 typedef struct {
     const drop_team *team;
-    const drop_kernels *kernels;
-    const drop_mask *mask;
-    const drop_arrays *arrays; /* at least one axis */
-    drop_dtype dtype;
-    double scale;
-    ptrdiff_t row_size, share; /* elements of a row, rows of a share: a row has all axes but the first */
+    drop_part part;
+    const void *operation;
+    ptrdiff_t rows, share; /* of a thread */
     atomic_int failure;
 } drop_team_work;
 
 static inline void drop_team_run(void *context)
 {
     drop_team_work *w = context;
-    const drop_arrays *all = w->arrays;
     /* A runtime may give fewer threads than were asked for, so shares may be more than members. */
     const ptrdiff_t step = w->share * w->team->size();
-    for (ptrdiff_t row = w->share * w->team->member(); row < all->shape[0]; row += step) {
-        drop_arrays part = *all;
-        part.x += row * all->x_stride[0];
-        part.y += row * all->y_stride[0];
-        part.shape[0] = all->shape[0] - row < w->share ? all->shape[0] - row : w->share;
-        int none = 0, status = drop_apply(w->kernels, w->mask, (uint64_t)(row * w->row_size), &part,
-                                          w->dtype, w->scale, 1);
+    for (ptrdiff_t row = w->share * w->team->member(); row < w->rows; row += step) {
+        const ptrdiff_t left = w->rows - row;
+        int none = 0, status = w->part(w->operation, row, left < w->share ? left : w->share, 1);
         if (status) atomic_compare_exchange_strong(&w->failure, &none, status);
     }
 }
 
-/* drop_apply from the mask's first element on, by a team; without one, by our own pool. */
-static inline int drop_apply_by(const drop_team *team, const drop_kernels *kernels,
-                                const drop_mask *mask, drop_arrays *arrays, drop_dtype dtype,
-                                double scale, int threads)
+/* All rows, by a team; without one, by our own pool. A row has `row_size` elements. */
+static inline int drop_by(const drop_team *team, drop_part part, const void *operation,
+                          ptrdiff_t rows, ptrdiff_t row_size, int threads)
+{
+    if (!team || threads <= 1 || rows * row_size < TEAM_FROM) return part(operation, 0, rows, threads);
+    ptrdiff_t share = (rows + threads - 1) / threads;
+    if (row_size == 1) share = (share + DROP_BLOCK - 1) / DROP_BLOCK * DROP_BLOCK; /* whole blocks */
+    drop_team_work w = {.team = team, .part = part, .operation = operation, .rows = rows,
+                        .share = share};
+    team->parallel(drop_team_run, &w, (unsigned)threads, 0);
+    return atomic_load(&w.failure);
+}
+
+typedef struct {
+    const drop_kernels *kernels;
+    const drop_mask *mask;
+    drop_dtype dtype;
+    const drop_arrays *arrays; /* at least one axis, or one element */
+    ptrdiff_t row_size;        /* elements: a row has all axes but the first */
+    const drop_numbers *affine; /* y = keep ? x * scale + shift : dropped */
+    uint8_t *bytes;            /* or, without arrays, where the keep bits go */
+} drop_by_operation;
+
+static inline int drop_affine_part(const void *operation, ptrdiff_t row, ptrdiff_t rows, int threads)
+{
+    const drop_by_operation *o = operation;
+    const drop_numbers *numbers = o->affine;
+    const uint64_t first = (uint64_t)(row * o->row_size);
+    drop_arrays part = *o->arrays;
+    if (part.ndim) {
+        part.x += row * part.x_stride[0];
+        part.y += row * part.y_stride[0];
+        part.shape[0] = rows;
+    }
+    if (numbers->shift == 0 && numbers->dropped == 0)
+        return drop_apply(o->kernels, o->mask, first, &part, o->dtype, numbers->scale, threads);
+    drop_operation whole = {.mask = o->mask, .first = first, .at = {part.x}, .y = part.y,
+                            .form = DROP_AFFINE, .dtype = o->dtype, .numbers = *numbers};
+    drop_grid *grid = &whole.grid;
+    grid->ndim = part.ndim;
+    grid->arrays = 2;
+    whole.mask_grid.arrays = 1;
+    memcpy(grid->shape, part.shape, part.ndim * sizeof *part.shape);
+    memcpy(grid->stride[0], part.y_stride, part.ndim * sizeof *part.y_stride);
+    memcpy(grid->stride[1], part.x_stride, part.ndim * sizeof *part.x_stride);
+    return drop_evaluate(o->kernels, &whole, threads);
+}
+
+static inline int drop_bytes_part(const void *operation, ptrdiff_t row, ptrdiff_t rows, int threads)
+{
+    const drop_by_operation *o = operation;
+    return drop_bytes(o->kernels, o->mask, (uint64_t)row, (uint64_t)rows, o->bytes + row, threads);
+}
+
+/* y = keep ? x * scale + shift : dropped, from the mask's first element on. */
+static inline int drop_affine_by(const drop_team *team, const drop_kernels *kernels,
+                                 const drop_mask *mask, drop_arrays *arrays, drop_dtype dtype,
+                                 const drop_numbers *affine, int threads)
 {
     while (arrays->ndim > 1 && arrays->shape[0] == 1) { /* leave an axis that can be shared out */
         arrays->ndim--;
@@ -67,14 +117,17 @@ static inline int drop_apply_by(const drop_team *team, const drop_kernels *kerne
     }
     ptrdiff_t row_size = 1;
     for (int i = 1; i < arrays->ndim; i++) row_size *= arrays->shape[i];
-    if (!team || threads <= 1 || arrays->ndim == 0 || arrays->shape[0] * row_size < TEAM_FROM)
-        return drop_apply(kernels, mask, 0, arrays, dtype, scale, threads);
-    ptrdiff_t share = (arrays->shape[0] + threads - 1) / threads;
-    if (row_size == 1) share = (share + DROP_BLOCK - 1) / DROP_BLOCK * DROP_BLOCK; /* whole blocks */
-    drop_team_work w = {.team = team, .kernels = kernels, .mask = mask, .arrays = arrays,
-                        .dtype = dtype, .scale = scale, .row_size = row_size, .share = share};
-    team->parallel(drop_team_run, &w, (unsigned)threads, 0);
-    return atomic_load(&w.failure);
+    drop_by_operation o = {.kernels = kernels, .mask = mask, .dtype = dtype, .arrays = arrays,
+                           .row_size = row_size, .affine = affine};
+    return drop_by(team, drop_affine_part, &o, arrays->ndim ? arrays->shape[0] : 1, row_size, threads);
+}
+
+/* Keep bits of the mask's first n elements, a byte each. */
+static inline int drop_bytes_by(const drop_team *team, const drop_kernels *kernels,
+                                const drop_mask *mask, uint64_t n, uint8_t *bytes, int threads)
+{
+    drop_by_operation o = {.kernels = kernels, .mask = mask, .bytes = bytes};
+    return drop_by(team, drop_bytes_part, &o, (ptrdiff_t)n, 1, threads);
 }
 
 #endif

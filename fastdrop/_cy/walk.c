@@ -34,6 +34,7 @@ typedef struct {
     uint64_t band_words;
     atomic_flag *occupied; /* and which of them are in use */
     uint8_t *bits_out;
+    int as_bytes;
     atomic_int failure;
 } operation;
 
@@ -294,15 +295,29 @@ static void bits_task(void *context, int64_t task)
     uint64_t n = min_u64(TASK_BITS, op->size - at);
     int status = range_bits(op, op->first + at, n, words);
     if (status) fail(op, status);
+    else if (op->as_bytes) bits_to_bytes(op->bits_out + at, words, n);
     else memcpy(op->bits_out + at / 8, words, (n + 7) / 8);
+}
+
+static int write_bits(operation *op, int threads)
+{
+    if (op->size < DROP_SERIAL_BELOW) threads = 1;
+    uint64_t task_bits = BLOCKS_PER_TASK * DROP_BLOCK;
+    drop_parallel(threads, (int64_t)((op->size + task_bits - 1) / task_bits), bits_task, op);
+    return atomic_load(&op->failure);
 }
 
 int drop_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
               uint8_t *out, int threads)
 {
     operation op = {.kernels = kernels, .mask = mask, .first = first, .size = n, .bits_out = out};
-    if (n < DROP_SERIAL_BELOW) threads = 1;
-    uint64_t task_bits = BLOCKS_PER_TASK * DROP_BLOCK;
-    drop_parallel(threads, (int64_t)((n + task_bits - 1) / task_bits), bits_task, &op);
-    return atomic_load(&op.failure);
+    return write_bits(&op, threads);
+}
+
+int drop_bytes(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
+               uint8_t *out, int threads)
+{
+    operation op = {.kernels = kernels, .mask = mask, .first = first, .size = n, .bits_out = out,
+                    .as_bytes = 1};
+    return write_bits(&op, threads);
 }
