@@ -12,7 +12,7 @@ F = torch.nn.functional
 
 import fastdrop.torch as ft  # noqa: E402
 
-SHAPES = [(16,), (300,), (8, 9, 10, 11)]
+SHAPES = [(16,), (5000,), (8, 9, 10, 11)]
 NAMES = ["dropout", "alpha_dropout", "feature_alpha_dropout", "dropout2d"]
 
 
@@ -43,7 +43,7 @@ def test_backward_meets_the_forwards_mask(shape, inplace, p):
     assert torch.equal(x.grad, y.detach())
 
 
-@pytest.mark.parametrize("shape", [(300,), (8, 9, 10, 11)])
+@pytest.mark.parametrize("shape", [(5000,), (8, 9, 10, 11)])
 def test_gradients_in_another_layout(shape):
     x = torch.ones(shape, requires_grad=True)
     y = F.dropout(x)
@@ -68,12 +68,12 @@ def test_gradcheck(name, shape, inplace):
 
 
 def test_gradcheck_complex():
-    x = torch.randn(300, dtype=torch.complex128, requires_grad=True)
+    x = torch.randn(5000, dtype=torch.complex128, requires_grad=True)
     assert torch.autograd.gradcheck(seeded(F.dropout), x, fast_mode=True)
 
 
 def test_double_backward_has_the_mask():
-    x = torch.randn(1000, requires_grad=True)
+    x = torch.randn(5000, requires_grad=True)
     y = F.dropout(x, 0.3)
     (g,) = torch.autograd.grad((y**3).sum(), x, create_graph=True)
     g.sum().backward()
@@ -81,7 +81,7 @@ def test_double_backward_has_the_mask():
     torch.testing.assert_close(x.grad, torch.where(kept, 6 * x.detach() / 0.7**3, 0))
 
 
-@pytest.mark.parametrize("n", [16, 1000])
+@pytest.mark.parametrize("n", [16, 5000])
 def test_forward_mode(n):
     x, tangent = torch.ones(n), torch.randn(n)
     with torch.autograd.forward_ad.dual_level():
@@ -91,9 +91,9 @@ def test_forward_mode(n):
 
 
 def test_batched_gradients():
-    x = torch.ones(1000, requires_grad=True)
+    x = torch.ones(5000, requires_grad=True)
     y = F.dropout(x, 0.5)
-    grads = torch.randn(3, 1000)
+    grads = torch.randn(3, 5000)
     (batched,) = torch.autograd.grad(y, x, grads, is_grads_batched=True)
     assert torch.equal(batched, torch.where(y.detach() != 0, 2 * grads, 0))
 
@@ -129,7 +129,7 @@ def test_input_is_freed_after_the_forward():
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpoint_recomputes_the_same_mask(reentrant):
-    x = torch.ones(1000, requires_grad=True)
+    x = torch.ones(5000, requires_grad=True)
     outputs = []
 
     def block(v):
@@ -145,7 +145,7 @@ def test_checkpoint_recomputes_the_same_mask(reentrant):
     torch.testing.assert_close(x.grad, 2 * outputs[0] ** 2)
 
 
-@pytest.mark.parametrize("n", [16, 1000])
+@pytest.mark.parametrize("n", [16, 5000])
 def test_inplace_spoils_what_was_saved(n):
     x = torch.ones(n, requires_grad=True)
     y = x.exp()
@@ -154,7 +154,7 @@ def test_inplace_spoils_what_was_saved(n):
         y.sum().backward()
 
 
-@pytest.mark.parametrize("n", [16, 1000])
+@pytest.mark.parametrize("n", [16, 5000])
 @pytest.mark.parametrize("view", [False, True])
 def test_inplace_on_a_leaf_is_refused_and_changes_nothing(n, view):
     x = torch.ones(n, requires_grad=True)
@@ -165,7 +165,7 @@ def test_inplace_on_a_leaf_is_refused_and_changes_nothing(n, view):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("n", [16, 1000])
+@pytest.mark.parametrize("n", [16, 5000])
 def test_inplace_on_a_view_of_a_computed_tensor(n):
     x = torch.ones(2 * n, requires_grad=True)
     base = x * 1
@@ -218,9 +218,9 @@ def test_a_mode_sees_what_happens():
             self.names.append(func.name())
             return func(*args, **(kwargs or {}))
 
-    x = torch.ones(1000, requires_grad=True)
+    x = torch.ones(5000, requires_grad=True)
     with Record() as record:
         y = F.dropout(x)
     assert "fastdrop::masked" in record.names
-    y.backward(torch.ones(1000))
+    y.backward(torch.ones(5000))
     assert torch.equal(x.grad, y.detach())

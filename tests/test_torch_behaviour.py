@@ -34,7 +34,7 @@ DTYPES = [
     torch.complex64,
     torch.complex128,
 ]
-SIZES = [7, 256, 257, 10_000]  # on both sides of what is multiplied and what is masked
+SIZES = [7, 257, 4096, 4097, 10_000]  # on both sides of what is multiplied and what is masked
 
 
 @pytest.fixture(autouse=True)

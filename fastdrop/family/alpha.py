@@ -71,13 +71,13 @@ class AlphaDropout(MaskLayer):
         super().__init__(p, inplace, always, rng)
 
     def _scaled(self, rate: Rate) -> Rate:
-        return rate.with_scale(_factor(rate.p))
+        return rate.with_scale(affine(rate.p)[0])
 
     def _form(self, rate: Rate) -> Form:
         if rate.p == 1.0:
             return SCALE
-        shift = -_factor(rate.p) * rate.p * SATURATION
-        return Form("affine", shift, _factor(rate.p) * SATURATION + shift)
+        _, shift, dropped = affine(rate.p)
+        return Form("affine", shift, dropped)
 
 
 class FeatureAlphaDropout(AlphaDropout):
@@ -120,7 +120,10 @@ class FeatureAlphaDropout(AlphaDropout):
         return shape[:2] + (1,) * (len(shape) - 2)
 
 
-def _factor(p: float) -> float:
+def affine(p: float) -> tuple[float, float, float]:
+    """Return a and b of ``a * x + b``, which kept elements become, and what dropped ones do."""
     if p == 1.0:
-        return 0.0
-    return 1.0 / math.sqrt((1.0 - p) * (1.0 + p * SATURATION**2))
+        return 0.0, 0.0, 0.0
+    a = 1.0 / math.sqrt((1.0 - p) * (1.0 + p * SATURATION**2))
+    b = -a * p * SATURATION
+    return a, b, a * SATURATION + b

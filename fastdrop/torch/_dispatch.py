@@ -1,8 +1,14 @@
-"""enable and disable: fastdrop in the place of torch's own CPU dropout, for the whole process."""
+"""enable and disable: fastdrop in the place of torch's own CPU dropout, for the whole process.
+
+The first `enable` gives torch's dispatcher kernels that stay for good: the dispatcher
+calls kernels without a lock, so one that is taken away may be running in
+another thread. They look at a flag, and hand over to torch's own while it is off.
+"""
 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,7 +18,9 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey
 
+from . import _compile_cache, _native
 from ._family import Kind, drop, eligible
+from ._internals import REGISTER_BUILTIN, UNKNOWN
 from ._usual import Kernel, undispatched, with_usual
 
 KINDS: Final = {
@@ -21,7 +29,8 @@ KINDS: Final = {
     "alpha_dropout": Kind(alpha=True),
     "feature_alpha_dropout": Kind(channelwise=True, alpha=True),
 }
-OPERATORS: Final = tuple(f"aten::{name}{suffix}" for name in KINDS for suffix in ("", "_"))
+_COMPOSITE: Final = tuple(name + suffix for name in KINDS for suffix in ("", "_"))
+OPERATORS: Final = tuple(f"aten::{name}" for name in (*_COMPOSITE, *_native.KERNELS))
 
 # Inference tensors are dispatched by their device alone, all others through autograd.
 _KEYS: Final = ("AutogradCPU", "CPU")
@@ -29,7 +38,8 @@ _KEYS: Final = ("AutogradCPU", "CPU")
 _LARGE: Final = 31 << 20  # bytes: less than 32 MB, from where on glibc learns no more
 
 _lock = threading.Lock()
-_library: torch.library.Library | None = None
+_library: torch.library.Library | None = None  # from the first `enable` on, for good
+_on = False
 _switched_on = False
 _blocks = 0
 
@@ -92,33 +102,59 @@ def enabled() -> Iterator[tuple[str, ...]]:
 
 def is_enabled() -> bool:
     """Return whether fastdrop does torch's CPU dropout now."""
-    return _library is not None
+    return _on
+
+
+_tell_cache: Final = _compile_cache.tag(is_enabled)
 
 
 def _switch(on: bool | None = None, blocks: int = 0) -> None:
-    global _library, _switched_on, _blocks
+    global _on, _switched_on, _blocks
     with _lock:
         _switched_on = _switched_on if on is None else on
         _blocks += blocks
         wanted = _switched_on or _blocks > 0
+        if wanted == _on:
+            return
         if wanted and _library is None:
-            _library = _install()
-        elif not wanted and _library is not None:
-            _library._destroy()  # type: ignore[no-untyped-call]
-            _library = None
-            for name in _UNDISPATCHED:
+            _install()
+        _on = wanted
+        _tell_cache()
+        for name, function in _UNDISPATCHED.items():
+            if wanted:
+                setattr(torch._VF, name, function)
+            else:
                 delattr(torch._VF, name)
 
 
-def _install() -> torch.library.Library:
+def _install() -> None:
+    global _library
+    if UNKNOWN:
+        warnings.warn(
+            f"fastdrop.torch does not know torch {torch.__version__}, which lacks "
+            f"{', '.join(UNKNOWN)}; slower ways around are taken",
+            stacklevel=4,
+        )
     _let_heap_grow()
-    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-    for name, kernel in _KERNELS.items():
+    _library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    for name in _COMPOSITE:
         for key in _KEYS:
-            library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
-    for name, function in _UNDISPATCHED.items():
-        setattr(torch._VF, name, function)
-    return library
+            _library.impl(name, _KERNELS[name], key)  # type: ignore[no-untyped-call]
+        _forget_dispatch(name)
+    for name, kernel in _native.kernels(is_enabled).items():
+        with warnings.catch_warnings():  # torch says that there was a kernel before
+            warnings.simplefilter("ignore")
+            _library.impl(name, kernel, "CPU")  # type: ignore[no-untyped-call]
+        _forget_dispatch(name)
+
+
+def _forget_dispatch(name: str) -> None:
+    """Let Python's side of the dispatcher look up an operator's kernels anew.
+
+    It remembers what it found when the operator was traced before.
+    """
+    overload = getattr(torch.ops.aten, name).default
+    overload._dispatch_cache.clear()
 
 
 @cache
@@ -131,30 +167,36 @@ def _let_heap_grow() -> None:
     torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
 
 
-def _kernel(operator: torch._ops.OpOverload[Any, Any], kind: Kind, inplace: bool) -> Kernel:
+def _kernel(name: str, kind: Kind, inplace: bool) -> Kernel:
+    operator: torch._ops.OpOverload[Any, Any] = getattr(torch.ops.aten, name).default
     torchs_own: Callable[..., Tensor] = operator._op_dk
 
-    def kernel(x: Tensor, p: float, train: bool) -> Tensor:
+    def handed_over(x: Tensor, p: float, train: bool) -> Tensor:
+        return torchs_own(DispatchKey.CompositeImplicitAutograd, x, p, train)
+
+    def taken(x: Tensor, p: float, train: bool) -> Tensor:
         if eligible(x, p, kind):
             return drop(x, p, train, kind, inplace)
-        return torchs_own(DispatchKey.CompositeImplicitAutograd, x, p, train)
+        return handed_over(x, p, train)
+
+    ours = with_usual(taken, inplace) if kind == Kind() else taken
+
+    def kernel(x: Tensor, p: float, train: bool) -> Tensor:
+        return ours(x, p, train) if _on else handed_over(x, p, train)
 
     return kernel
 
 
-def _kernels() -> Iterator[tuple[str, Kernel]]:
-    for name, kind in KINDS.items():
-        for inplace in (False, True):
-            operator = name + "_" * inplace
-            kernel = _kernel(getattr(torch.ops.aten, operator).default, kind, inplace)
-            yield operator, with_usual(kernel, inplace) if name == "dropout" else kernel
-
-
-_KERNELS: Final = dict(_kernels())
+_KERNELS: Final = {
+    name + suffix: _kernel(name + suffix, kind, suffix == "_")
+    for name, kind in KINDS.items()
+    for suffix in ("", "_")
+}
 
 # What torch.nn.functional calls, and TorchScript takes for the operators.
 _UNDISPATCHED: Final = {
     name: undispatched(_KERNELS[name], getattr(torch, name)) for name in ("dropout", "dropout_")
 }
-for _name, _function in _UNDISPATCHED.items():
-    torch.jit._builtins._register_builtin(_function, f"aten::{_name}")
+if REGISTER_BUILTIN is not None:
+    for _name, _function in _UNDISPATCHED.items():
+        REGISTER_BUILTIN(_function, f"aten::{_name}")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
 
+from ..family.alpha import affine
 from ._masks import PLAIN, takes
-from ._scaled import in_graph, scaled
-
-ALPHA: Final = 1.7580993408473766  # minus the value that SELU saturates at
-
-_TRACED: Final = (FakeTensor, FunctionalTensor)
+from ._scaled import TRACED, is_traced, scaled
 
 
 class Kind(NamedTuple):
-    """Which dropout: of elements or whole channels, towards 0 or towards -ALPHA."""
+    """Which dropout: of elements or whole channels, towards 0 or SELU's saturation."""
 
     channelwise: bool = False
     alpha: bool = False
@@ -29,11 +24,17 @@ def eligible(x: Tensor, p: float, kind: Kind) -> bool:
 
     The caller makes sure that x's device is the CPU.
     """
+    is_plain = type(x) in PLAIN or (isinstance(x, TRACED) and is_traced(x))
+    return is_plain and suits(x, p, kind)
+
+
+def suits(x: Tensor, p: float, kind: Kind) -> bool:
+    """Whether fastdrop does this for a tensor that is no stranger's subclass."""
     return (
-        (type(x) in PLAIN or (isinstance(x, _TRACED) and in_graph()))
-        and takes(x)
+        takes(x)
         and 0.0 <= p <= 1.0
         and not (kind.channelwise and x.dim() < 2)
+        and not (kind.alpha and x.is_complex())
     )
 
 
@@ -46,14 +47,17 @@ def drop(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return dropout of an eligible tensor."""
-    if not training or p == 0.0 or x.numel() == 0:
+    if not training or p == 0.0 or _is_empty(x):
         return x
-    channelwise, alpha = kind
-    if p == 1.0 or not alpha:
-        scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
-        return scaled(x, p, scale, channelwise=channelwise, inplace=inplace, generator=generator)
-    # Shifted by ALPHA, saturated elements are 0 and a mask is all that is needed.
-    a = ((1.0 - p) * (1.0 + p * ALPHA**2)) ** -0.5
-    shifted = x.add_(ALPHA) if inplace else x + ALPHA
-    y = scaled(shifted, p, a, channelwise=channelwise, inplace=True, generator=generator)
-    return y.add_(-ALPHA * a * (1.0 - p))
+    if kind.alpha:
+        scale, shift, saturated = affine(p)
+    else:
+        scale, shift, saturated = 1.0 / (1.0 - p) if p < 1.0 else 0.0, 0.0, 0.0
+    how = scale, shift, saturated
+    return scaled(x, p, *how, channelwise=kind.channelwise, inplace=inplace, generator=generator)
+
+
+def _is_empty(x: Tensor) -> bool:
+    # While a graph is made, a length may stand for any: to ask would settle it.
+    n = x.numel()
+    return isinstance(n, int) and n == 0

@@ -1,58 +1,158 @@
-"""The mask function as a torch operator, for graphs: torch.compile, export, dispatch modes.
+"""Dropout as operators of torch's, for graphs: torch.compile, export, dispatch modes.
 
-In a graph the key is a tensor that is drawn anew each time the graph runs.
+In a graph the key is a tensor that is drawn anew each time the graph runs. The backward
+pass needs the forward's key, so a graph that is cut in two must keep it, however little
+memory it may use: drawn again, it would be another one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.fx import traceback
+from torch.utils.checkpoint import CheckpointPolicy
 
 from ..mask_format import rate
-from ._masks import evaluated
+from . import _inductor
+from ._masks import evaluated, key_words, new_key_tensor, to_bool
+
+_COMPLIANT: Final = (torch.Tag.pt2_compliant_tag,)
+_RANDOM: Final = (torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded)
+
+library: Final = torch.library.Library("fastdrop", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
-@torch.library.custom_op("fastdrop::masked", mutates_args=(), device_types="cpu")
-def masked(x: Tensor, key: Tensor, p: float, scale: float) -> Tensor:
-    """Return x * scale where the mask of a key keeps, and +0.0 elsewhere."""
-    key0, key1 = key.numpy().view(np.uint64).tolist()
-    return evaluated(x, (key0, key1, rate(p), scale))
+def _define(schema: str, tags: tuple[torch.Tag, ...]) -> None:
+    library.define(schema, tags=tags)  # type: ignore[no-untyped-call]
 
 
-@masked.register_fake
-def _(x: Tensor, key: Tensor, p: float, scale: float) -> Tensor:
+_define(
+    "masked(Tensor x, Tensor key, float p, float scale, float shift=0., float dropped=0.)"
+    " -> Tensor",
+    _COMPLIANT,
+)
+_define("keep(Tensor key, SymInt[] size, float p) -> Tensor", _COMPLIANT)
+_define(
+    "dropout(Tensor x, float p, float scale, float shift, float dropped, bool channelwise)"
+    " -> Tensor",
+    _RANDOM,
+)
+
+_MASKED: Final[Any] = torch.ops.fastdrop.masked.default
+_KEEP: Final[Any] = torch.ops.fastdrop.keep.default
+DROPOUT: Final[Any] = torch.ops.fastdrop.dropout.default
+
+
+def masked(
+    x: Tensor, key: Tensor, p: float, scale: float, shift: float = 0.0, dropped: float = 0.0
+) -> Tensor:
+    """Return x * scale + shift where the mask of a key keeps, and `dropped` elsewhere."""
+    y: Tensor = _MASKED(x, key, p, scale, shift, dropped)
+    return y
+
+
+def keep(key: Tensor, size: Sequence[int], p: float) -> Tensor:
+    """Return whether the mask of a key keeps: bool, of a size."""
+    kept: Tensor = _KEEP(key, size, p)
+    return kept
+
+
+def _masked(
+    x: Tensor, key: Tensor, p: float, scale: float, shift: float = 0.0, dropped: float = 0.0
+) -> Tensor:
+    return evaluated(x, (*key_words(key), rate(p), scale), shift, dropped)
+
+
+def _keep(key: Tensor, size: Sequence[int], p: float) -> Tensor:
+    return to_bool((*key_words(key), rate(p), 1.0), prod(size)).view(size)
+
+
+def _fake_masked(x: Tensor, key: Tensor, *_: float) -> Tensor:
+    _inductor.prepare()
     return torch.empty_like(x)
 
 
+def _fake_keep(key: Tensor, size: Sequence[int], p: float) -> Tensor:
+    return torch.empty(size, dtype=torch.bool, device="cpu")
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, key, ctx.p, ctx.scale = inputs
+    _, key, ctx.p, ctx.scale, *_ = inputs
     ctx.save_for_backward(key)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-    return masked(grad, *ctx.saved_tensors, ctx.p, ctx.scale), None, None, None
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return masked(grad, *ctx.saved_tensors, ctx.p, ctx.scale), None, None, None, None, None
 
 
-masked.register_autograd(_backward, setup_context=_save)
-
-
-def scaled_in_graph(
-    x: Tensor, p: float, scale: float, channelwise: bool, generator: torch.Generator | None
+def dropout(
+    x: Tensor,
+    p: float,
+    scale: float,
+    shift: float,
+    dropped: float,
+    channelwise: bool,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return x * scale where a new mask keeps, and 0 elsewhere, as operators of a graph."""
-    key = torch.randint((1 << 63) - 1, (2,), dtype=torch.int64, device="cpu", generator=generator)
+    """Return x * scale + shift where a new mask keeps, and `dropped` elsewhere, by operators."""
+    _refuse_no_memory(x)
+    with _always_saved():
+        key = new_key_tensor(generator)
     if not channelwise or x.dim() <= 2:
-        y: Tensor = masked(x, key, p, scale)
-        return y
-    factor: Tensor = masked(torch.ones_like(first_of_channels(x)), key, p, scale)
-    return x * factor
+        return masked(x, key, p, scale, shift, dropped)
+    if not shift:
+        return x * masked(x.new_ones(shape_of_channels(x)), key, p, scale)
+    return by_mask(x, keep(key, shape_of_channels(x), p), scale, shift, dropped)
 
 
-def first_of_channels(x: Tensor) -> Tensor:
-    """Return ``x[i, j, 0, ..., 0]`` of all channels: shape (N, C, 1, ..., 1)."""
-    for axis in range(2, x.dim()):
-        x = x.narrow(axis, 0, 1)
-    return x
+def shape_of_channels(x: Tensor) -> tuple[int, ...]:
+    """Return the shape of a mask that has one element for each of x's channels."""
+    return (*x.shape[:2], *(1,) * (x.dim() - 2))
+
+
+def by_mask(x: Tensor, kept: Tensor, scale: float, shift: float, dropped: float) -> Tensor:
+    """Return x * scale + shift where `kept`, which broadcasts to x, and `dropped` elsewhere."""
+    # Half precision takes its numbers, too, in single and is rounded once.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    factor = torch.where(kept, torch.full_like(kept, scale, dtype=dtype), 0.0)
+    offset = torch.where(kept, torch.full_like(kept, shift, dtype=dtype), dropped)
+    return (x * factor + offset).to(x.dtype)
+
+
+def _refuse_no_memory(x: Tensor) -> None:
+    """Raise where torch would save nothing at all, and draw another key in the backward pass."""
+    functorch = sys.modules.get("torch._functorch.config")
+    if x.requires_grad and getattr(functorch, "activation_memory_budget", 1.0) == 0.0:
+        raise RuntimeError(
+            "torch._functorch.config.activation_memory_budget must be above 0 for a graph with "
+            "dropout, but got 0: torch would draw other random numbers in the backward pass"
+        )
+
+
+@contextmanager
+def _always_saved() -> Iterator[None]:
+    """Mark the operators traced inside for those who cut a graph in two: not to be run again."""
+    meta = traceback.get_current_meta()
+    before = meta.get("recompute")
+    meta["recompute"] = CheckpointPolicy.MUST_SAVE
+    try:
+        yield
+    finally:
+        if before is None:
+            del meta["recompute"]
+        else:
+            meta["recompute"] = before
+
+
+library.impl("masked", _masked, "CPU")  # type: ignore[no-untyped-call]
+library.impl("keep", _keep, "CPU")  # type: ignore[no-untyped-call]
+library.impl("dropout", dropout, "CompositeImplicitAutograd")  # type: ignore[no-untyped-call]
+torch.library.register_fake("fastdrop::masked", _fake_masked, lib=library)
+torch.library.register_fake("fastdrop::keep", _fake_keep, lib=library)
+torch.library.register_autograd("fastdrop::masked", _backward, setup_context=_save, lib=library)

@@ -7,12 +7,15 @@ shares, the rate, and what kept elements are multiplied by.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.utils._python_dispatch import _disable_current_modes
 
 from .. import backends
 from .._cy import core
@@ -35,12 +38,28 @@ PLAIN: Final = (Tensor, Parameter)
 ONE: Final = (1,)  # the stride of what is contiguous
 FILL: Final = 0 if core is None else core.fill_address(Philox4x32.name)
 
+# A word of a key is below this, whether `random_` draws it or `randint`: a generator in
+# one state gives one key, wherever it is drawn.
+KEY_END: Final = (1 << 63) - 1
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Make plain tensors, whatever is active where fastdrop is first imported or used."""
+    with (
+        _disable_current_modes(),
+        torch._C.DisableTorchFunction(),
+        torch._C._DisableFuncTorch(),
+        torch.inference_mode(False),
+    ):
+        yield
+
 
 class _Key(threading.local):
     """Room for a key that torch writes and Python reads: one for each thread."""
 
     def __init__(self) -> None:
-        with torch.inference_mode(False):
+        with undisturbed():
             key = torch.from_numpy(np.zeros(2, np.int64))
         self.parts = key.random_, key.numpy().view(np.uint64).data, key.data_ptr()
 
@@ -51,15 +70,26 @@ _key = _Key()
 def new_key(generator: torch.Generator | None) -> tuple[int, int]:
     """Draw a key of 126 random bits from a torch generator; None for the default one."""
     draw, words, _ = _key.parts
-    draw(generator=generator) if generator else draw()
+    draw(0, KEY_END, generator=generator) if generator else draw(0, KEY_END)
     return words[0], words[1]
 
 
 def new_key_address() -> int:
     """Draw a key from torch's default generator; return where it is until this thread's next."""
     draw, _, address = _key.parts
-    draw()
+    draw(0, KEY_END)
     return address
+
+
+def new_key_tensor(generator: torch.Generator | None) -> Tensor:
+    """Draw a key as an operator that modes and graphs see: int64, shape (2,)."""
+    return torch.randint(KEY_END, (2,), dtype=torch.int64, device="cpu", generator=generator)
+
+
+def key_words(key: Tensor) -> tuple[int, int]:
+    """Return what a key that has been drawn as a tensor holds."""
+    key0, key1 = key.tolist()
+    return key0, key1
 
 
 def takes(x: Tensor) -> bool:
@@ -67,8 +97,8 @@ def takes(x: Tensor) -> bool:
     return x.dtype in CODES and x.layout is torch.strided and not x.is_nested
 
 
-def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
-    """Write x * scale where the mask keeps and +0.0 elsewhere to `out`, which may be x.
+def evaluate(x: Tensor, mask: Mask, out: Tensor, shift: float = 0.0, dropped: float = 0.0) -> None:
+    """Write x * scale + shift where the mask keeps and `dropped` elsewhere to `out`, perhaps x.
 
     Elements count in C order whatever the layouts are, so that a gradient
     meets the forward's mask in any layout. Autograd sees nothing of it.
@@ -83,7 +113,7 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
         or x.is_conj()
         or (inplace and not contiguous and may_overlap(x))
     ):
-        _evaluate_by_torch(x, mask, out)
+        _evaluate_by_torch(x, mask, out, shift, dropped)
         return
     status = core.apply_by(
         _team.team,
@@ -99,6 +129,8 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor) -> None:
         address if inplace else out.data_ptr(),
         ONE if contiguous else out.stride(),
         torch.get_num_threads(),
+        shift,
+        dropped,
     )
     if status:
         check_status(status, Philox4x32.name)
@@ -116,30 +148,41 @@ def may_overlap(x: Tensor) -> bool:
     return False
 
 
-def _evaluate_by_torch(x: Tensor, mask: Mask, out: Tensor) -> None:
+def _evaluate_by_torch(x: Tensor, mask: Mask, out: Tensor, shift: float, dropped: float) -> None:
     with torch.no_grad():
         kept = to_bool(mask, x.numel()).view(x.shape)
-        out.copy_(torch.where(kept, x * mask[3], 0))
+        half = x.dtype in (torch.float16, torch.bfloat16)
+        y = (x.float() if half else x) * mask[3] + shift if shift else x * mask[3]
+        out.copy_(torch.where(kept, y, dropped))
 
 
-def evaluated(x: Tensor, mask: Mask) -> Tensor:
-    """Return x * scale where the mask keeps, +0.0 elsewhere, in x's layout."""
+def evaluated(x: Tensor, mask: Mask, shift: float = 0.0, dropped: float = 0.0) -> Tensor:
+    """Return x * scale + shift where the mask keeps, `dropped` elsewhere, in x's layout."""
     out = torch.empty_like(x)
-    evaluate(x, mask, out)
+    evaluate(x, mask, out, shift, dropped)
     return out
-
-
-def factors(x: Tensor, mask: Mask) -> Tensor:
-    """Return what the mask makes of ones like x: scale or 0 for each element."""
-    ones = torch.ones_like(x)
-    evaluate(ones, mask, ones)
-    return ones
 
 
 def to_bool(mask: Mask, n: int) -> Tensor:
     """Return whether each of n elements is kept: bool, shape (n,)."""
     key0, key1, rate, _ = mask
+    kept = torch.empty(n, dtype=torch.bool, device="cpu")
+    if backends.current().name == "cython":
+        status = core.bytes_by(
+            _team.team,
+            FILL,
+            key0,
+            key1,
+            rate.threshold,
+            n,
+            kept.data_ptr(),
+            torch.get_num_threads(),
+        )
+        if status:
+            check_status(status, Philox4x32.name)
+        return kept
     packed = np.empty(-(-n // 8), np.uint8)
     stream = Stream(Philox4x32, np.array([key0, key1], np.uint64))
     backends.current().bits(stream, 0, rate, 0, n, packed)
-    return torch.from_numpy(np.unpackbits(packed, count=n, bitorder="little").view(np.bool_))
+    bits = np.unpackbits(packed, count=n, bitorder="little").view(np.bool_)
+    return kept.copy_(torch.from_numpy(bits))

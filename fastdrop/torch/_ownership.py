@@ -13,6 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ._masks import undisturbed
+
 # An older torch has neither.
 _use_count: Any = getattr(Tensor, "_use_count", None)
 _storage_use_count: Any = getattr(torch._C, "_storage_Use_Count", None)
@@ -42,7 +44,7 @@ def _nobody_elses() -> tuple[tuple[int, ...], ...]:
     """Return the counts of a tensor and of a view that only their lists hold."""
     if _use_count is None or _storage_use_count is None:
         return ()
-    with torch.inference_mode(False):
+    with undisturbed():
         return _references([torch.ones(1)]), _references([torch.ones(1).view(1, 1)])
 
 

@@ -6,124 +6,237 @@ What autograd keeps for the backward pass is the mask's key.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from math import prod
+from typing import Any, Final, NamedTuple
 
 import torch
-from torch import Tensor
-from torch.autograd import forward_ad
+from torch import Generator, Tensor
+from torch._subclasses import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from ..mask_format import rate
-from ._graph import first_of_channels, scaled_in_graph
-from ._masks import Mask, evaluate, evaluated, factors, may_overlap, new_key, takes
+from . import _graph, _internals
+from ._graph import shape_of_channels
+from ._internals import (
+    backward_pass,
+    count_modes,
+    forward_ad,
+    has_storage,
+    is_traced_before_autograd,
+    is_transforming,
+    proxy_mode,
+)
+from ._masks import (
+    Mask,
+    evaluate,
+    evaluated,
+    key_words,
+    may_overlap,
+    new_key,
+    new_key_tensor,
+    takes,
+    to_bool,
+)
 from ._ownership import is_free
 
-# A Python node of the autograd graph takes more time than this many products
-# and more memory than this many numbers: so few are multiplied by the mask.
-SMALL: Final = 256
+# A Python node of the autograd graph takes more time than this many products:
+# so few are multiplied by the mask, which torch's own node keeps. docs/torch.md has
+# what either takes, of time and of memory.
+SMALL: Final = 4096
+
+TRACED: Final = (FakeTensor, FunctionalTensor)
 
 
 def scaled(
     x: Tensor,
     p: float,
     scale: float,
+    shift: float = 0.0,
+    dropped: float = 0.0,
     *,
     channelwise: bool = False,
     inplace: bool = False,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
 ) -> Tensor:
-    """Return x * scale where a new mask keeps, and 0 elsewhere.
+    """Return x * scale + shift where a new mask keeps, and `dropped` elsewhere.
 
     `x` is a CPU tensor that `takes` accepts. With `channelwise`, all elements
     of ``x[i, j]`` share one element of the mask.
     """
-    if in_graph():
-        y = scaled_in_graph(x, p, scale, channelwise, generator)
+    if is_traced(x):
+        y = _traced(x, (p, scale, shift, dropped, channelwise), generator)
         return x.copy_(y) if inplace else y
+    if generator is not None:
+        _refuse_recomputation()
+    if inplace:
+        refuse_if_fixed(x)
     dual = forward_ad._current_level >= 0
     recorded = dual or (x.requires_grad and torch.is_grad_enabled())
-    if inplace:
-        claim(x)
-    mask = (*new_key(generator), rate(p), scale)
-    if channelwise and x.dim() > 2:
-        factor = factors(first_of_channels(x), mask)
-    elif not recorded:
-        out = x if inplace else torch.empty_like(x)
-        evaluate(x, mask, out)
-        return out
-    elif x.numel() > SMALL and not (inplace and dual):
-        return masked(x, mask, x if inplace else torch.empty_like(x))
+    channels = channelwise and x.dim() > 2
+    is_few = channels or (recorded and x.numel() <= SMALL)
+    # A key from a generator of the caller's stays with a node of our own: torch's would save
+    # the mask, and what checkpoint then recomputes has another one.
+    by_torch = is_few and not (recorded and (shift or generator is not None))
+    by_torch |= inplace and dual  # for which a node of our own has no forward mode
+    drawn = _draw(p, scale, generator)
+    if by_torch:
+        return _by_torch(x, drawn, shift, dropped, channels, inplace)
+    if channels:
+        # What changes x.data is not counted; what records it counts it.
+        y = _by_torch(x.data, drawn, shift, dropped, channels, inplace)
+        y = x if inplace else y
     else:
-        factor = factors(x, mask)
-    return x.mul_(factor) if inplace else x * factor
+        y = drawn.evaluated(x, shift, dropped, inplace)
+        if inplace and not recorded:
+            torch.autograd.graph.increment_version(x)
+    return record(x, (drawn.mask, y, channels)) if recorded else y
 
 
-def in_graph() -> bool:
-    """Whether operators are being recorded or intercepted, and memory must not be touched."""
-    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+def is_traced(x: Tensor) -> bool:
+    """Whether operators go into a graph, so that memory must not be touched."""
+    return (
+        torch.compiler.is_compiling()
+        or is_traced_before_autograd()
+        or (count_modes() > 0 and (isinstance(x, TRACED) or bool(proxy_mode())))
+    )
+
+
+def _traced(x: Tensor, how: tuple[Any, ...], generator: Generator | None) -> Tensor:
+    if generator is None:
+        # One operator for Dynamo, which then does not look at what it is made of.
+        y: Tensor = _graph.DROPOUT(x, *how)
+        return y
+    return _graph.dropout(x, *how, generator)
+
+
+def _refuse_recomputation() -> None:
+    """Raise where `torch.utils.checkpoint` runs a forward again, for the backward pass."""
+    if backward_pass() >= 0 and torch.is_grad_enabled():
+        raise RuntimeError(
+            "generator must be None inside torch.utils.checkpoint, which runs the forward pass "
+            "again with the state of the default generator only: another mask would be drawn, and "
+            "gradients would be wrong"
+        )
+
+
+class _Drawn(NamedTuple):
+    """A new mask, and its key as a tensor where modes watch: they see operators."""
+
+    mask: Mask
+    key: Tensor | None
+
+    def evaluated(self, x: Tensor, shift: float, dropped: float, inplace: bool) -> Tensor:
+        _, _, rate, scale = self.mask
+        if self.key is None:
+            y = x if inplace else torch.empty_like(x)
+            evaluate(x, self.mask, y, shift, dropped)
+            return y
+        with torch.no_grad():
+            y = _graph.masked(x, self.key, rate.p, scale, shift, dropped)
+            if inplace:
+                x.data.copy_(y)  # not counted yet, as in the other case
+        return x if inplace else y
+
+    def factors(self, x: Tensor, channels: bool) -> Tensor:
+        """Return scale or 0 for each element of the mask."""
+        ones = x.new_ones(shape_of_channels(x)) if channels else torch.ones_like(x)
+        return self.evaluated(ones, 0.0, 0.0, inplace=self.key is None)
+
+    def keep(self, x: Tensor, channels: bool) -> Tensor:
+        shape = shape_of_channels(x) if channels else x.shape
+        if self.key is None:
+            return to_bool(self.mask, prod(shape)).view(shape)
+        return _graph.keep(self.key, shape, self.mask[2].p)
+
+
+def _draw(p: float, scale: float, generator: Generator | None) -> _Drawn:
+    if count_modes() == 0:
+        return _Drawn((*new_key(generator), rate(p), scale), None)
+    key = new_key_tensor(generator)
+    return _Drawn((*key_words(key), rate(p), scale), key)
+
+
+def _by_torch(
+    x: Tensor, drawn: _Drawn, shift: float, dropped: float, channels: bool, inplace: bool
+) -> Tensor:
+    """Return what `scaled` does by torch's operators, which autograd knows."""
+    if not shift:
+        factor = drawn.factors(x, channels)
+        return x.mul_(factor) if inplace else x * factor
+    y = _graph.by_mask(x, drawn.keep(x, channels), drawn.mask[3], shift, dropped)
+    return x.copy_(y) if inplace else y
 
 
 class _Masked(torch.autograd.Function):
     """x * scale where the mask keeps: a linear function that is its own transpose."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, made: tuple[Mask, Tensor]) -> Tensor:
-        ctx.mask, y = made
+    def forward(ctx: Any, x: Tensor, made: tuple[Mask, Tensor, bool]) -> Tensor:
+        ctx.mask, y, ctx.channels = made
         if y is x:
             ctx.mark_dirty(x)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        ctx.saved_tensors  # noqa: B018 - none; raises torch's error in a second backward pass
         transposed = _transposed_between_graphs if torch.compiler.is_compiling() else _transposed
-        return transposed(grad, ctx.mask), None
+        return transposed(grad, ctx.mask, ctx.channels), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _transposed(tangent, ctx.mask)
+        return _transposed(tangent, ctx.mask, ctx.channels)
 
 
-class _MaskedBackward(_Masked._backward_cls):  # type: ignore[misc, name-defined]
-    """A node of the autograd graph that gets its gradient in a list, and so may be its last owner.
+def _boxed() -> type[_Masked]:
+    """Return `_Masked` with a node that gets its gradient in a list, and so may be its last owner.
 
-    Where nobody gives it such a list, as in compiled autograd or an older torch,
-    it is `_Masked`'s own node.
+    Where nobody gives it such a list, as in compiled autograd, it is `_Masked`'s own
+    node, and so it is in a torch without such lists.
     """
+    if _internals.backward_class(_Masked) is None:
+        return _Masked
 
-    mask: Mask
+    class Backward(_Masked._backward_cls):  # type: ignore[misc, name-defined]
+        mask: Mask
+        channels: bool
 
-    def apply_boxed(self, grads: list[Tensor]) -> tuple[Tensor, None]:
-        if _is_data(grads[0]) and not may_overlap(grads[0]) and is_free(grads):
-            evaluate(grads[0], self.mask, grads[0])
-            return grads[0], None
-        return _transposed(grads[0], self.mask), None
+        def apply_boxed(self, grads: list[Tensor]) -> tuple[Tensor, None]:
+            self.saved_tensors  # noqa: B018 - as above
+            if (
+                not self.channels
+                and _is_data(grads[0])
+                and not may_overlap(grads[0])
+                and is_free(grads)
+            ):
+                evaluate(grads[0], self.mask, grads[0])
+                return grads[0], None
+            return _transposed(grads[0], self.mask, self.channels), None
 
+    class Boxed(_Masked):
+        boxed_grads_call = True
 
-class _MaskedBoxed(_Masked):
-    boxed_grads_call = True
+    Boxed._backward_cls = Backward
+    return Boxed
 
-
-_MaskedBoxed._backward_cls = _MaskedBackward
 
 # Records that a mask made y of x, which autograd does not see being done: y's values are there.
-# Function.apply first looks for functorch transforms, which never get here.
-record: Callable[[Tensor, tuple[Mask, Tensor]], Tensor] = super(
-    torch.autograd.Function, _MaskedBoxed
-).apply
+record: Final[Callable[[Tensor, tuple[Mask, Tensor, bool]], Tensor]] = _internals.apply_of(_boxed())
 
 
-def masked(x: Tensor, mask: Mask, out: Tensor) -> Tensor:
-    """Return x under a mask in `out`, which may be x, recorded by autograd."""
-    evaluate(x, mask, out)
-    return record(x, (mask, out))
-
-
-def _transposed(x: Tensor, mask: Mask) -> Tensor:
+def _transposed(x: Tensor, mask: Mask, channels: bool) -> Tensor:
     """Return x, a gradient or tangent, under a forward's mask."""
+    if channels:
+        ones = torch.ones(shape_of_channels(x), dtype=x.dtype, device="cpu")
+        return x * evaluated(ones, mask)
     if _is_data(x):
         return evaluated(x, mask)
-    if torch._C._are_functorch_transforms_active() or not (torch._C._has_storage(x) and takes(x)):
-        return x * factors(torch.ones(x.shape, dtype=x.dtype), mask)
-    return masked(x, mask, torch.empty_like(x))
+    if is_transforming() or not (has_storage(x) and takes(x)):
+        return x * evaluated(torch.ones(x.shape, dtype=x.dtype, device="cpu"), mask)
+    if count_modes() > 0:
+        key0, key1, rate, scale = mask
+        return _graph.masked(x, torch.tensor([key0, key1], device="cpu"), rate.p, scale)
+    return record(x, (mask, evaluated(x, mask), False))
 
 
 # Compiled autograd runs it between graphs.
@@ -134,18 +247,18 @@ def _is_data(x: Tensor) -> bool:
     """Whether x is numbers in memory and no more: nothing records or transforms what is done."""
     return (
         type(x) is Tensor
-        and torch._C._has_storage(x)
+        and has_storage(x)
         and takes(x)
         and not (x.requires_grad and torch.is_grad_enabled())
         and forward_ad._current_level < 0
-        and not torch._C._are_functorch_transforms_active()
+        and not is_transforming()
+        and count_modes() == 0
     )
 
 
-def claim(x: Tensor) -> None:
-    """Count a change of x's values, or raise torch's error if it may not change."""
+def refuse_if_fixed(x: Tensor) -> None:
+    """Raise torch's error if x's values may not change, before a random number is spent."""
     root = x if x._base is None else x._base
     is_leaf = torch.is_grad_enabled() and root.requires_grad and root.is_leaf
     if is_leaf or (x.is_inference() and not torch.is_inference_mode_enabled()):
-        x.mul_(1)  # raises, before a random number is spent
-    torch.autograd.graph.increment_version(x)
+        x.mul_(1)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .. import backends
 from .._cy import core
@@ -20,21 +20,26 @@ from ..mask_format import rate
 from ..rng import Philox4x32
 from ..rng.base import check_status
 from . import _team
-from ._masks import CODES, FILL, ONE, PLAIN, new_key, new_key_address
-from ._scaled import SMALL, claim, record
+from ._internals import (
+    count_modes,
+    forward_ad,
+    is_jit_tracing,
+    is_profiling,
+    is_traced_before_autograd,
+    is_transforming,
+)
+from ._masks import CODES, FILL, ONE, PLAIN, new_key, new_key_address, takes, undisturbed
+from ._scaled import SMALL, record, refuse_if_fixed
 
 _REAL: Final = {dtype: code for dtype, code in CODES.items() if not dtype.is_complex}
-_ONES: Final = {dtype: torch.ones(SMALL, dtype=dtype, device="cpu") for dtype in _REAL}
+with undisturbed():
+    _ONES: Final = {dtype: torch.from_numpy(np.ones(SMALL)).to(dtype) for dtype in _REAL}
 _ONES_AT: Final = {dtype: ones.data_ptr() for dtype, ones in _ONES.items()}
-_strided: Final = torch.strided
-_modes: Final = torch._C._len_torch_dispatch_stack
 _is_compiling: Final = torch.compiler.is_dynamo_compiling
-_is_transforming: Final = torch._C._are_functorch_transforms_active
-_is_tracing: Final = torch._C._is_tracing
-_is_profiling: Final = torch._C._autograd._profiler_enabled
 _empty_like: Final = torch.empty_like
 _is_grad_enabled: Final = torch.is_grad_enabled
 _num_threads: Final = torch.get_num_threads
+_count_change: Final = torch.autograd.graph.increment_version
 _apply_by: Final[Any] = core and core.apply_by
 _apply_few: Final[Any] = core and core.apply_few
 
@@ -45,26 +50,28 @@ def with_usual(other: Kernel, inplace: bool) -> Kernel:
     """Return a kernel of ``aten::dropout`` that leaves all but the usual tensor to another."""
 
     def dropout(x: Tensor, p: float, train: bool) -> Tensor:
-        n = x.numel() if type(x) in PLAIN else 0
         dtype = x.dtype
         if not (
-            n
+            type(x) in PLAIN
             and train
             and 0.0 < p <= 1.0
             and dtype in _REAL
-            and x.layout is _strided
-            and x.is_contiguous()
+            and takes(x)
+            and (n := x.numel())
+            and (is_contiguous := x.is_contiguous()) | (not inplace)
             and (at := x.data_ptr())  # x may stand for zeros without having memory
             and backends.current().name == "cython"
-            and not (x.is_neg() or _modes() or (inplace and forward_ad._current_level >= 0))
+            and not (x.is_neg() or count_modes())
         ):
             return other(x, p, train)
-        recorded = (x.requires_grad and _is_grad_enabled()) or forward_ad._current_level >= 0
+        dual = forward_ad._current_level >= 0
+        recorded = dual or (x.requires_grad and _is_grad_enabled())
         mask = rate(p)
         if recorded and n <= SMALL:
-            # The product counts the change and may refuse it itself.
+            if not is_contiguous:
+                return other(x, p, train)
             if inplace and (x._base is not None or x.is_leaf):
-                claim(x)
+                refuse_if_fixed(x)
             y = _empty_like(x)
             ones, to, code = _ONES_AT[dtype], y.data_ptr(), _REAL[dtype]
             # Used at once: a finalizer or signal handler might draw this thread's next key.
@@ -74,7 +81,9 @@ def with_usual(other: Kernel, inplace: bool) -> Kernel:
                 check_status(status, Philox4x32.name)
             return x.mul_(y) if inplace else x * y
         if inplace:
-            claim(x)
+            if dual:
+                return other(x, p, train)
+            refuse_if_fixed(x)
         key0, key1 = new_key(None)
         y = x if inplace else _empty_like(x)
         status = _apply_by(
@@ -85,16 +94,20 @@ def with_usual(other: Kernel, inplace: bool) -> Kernel:
             mask.threshold,
             mask.scale,
             _REAL[dtype],
-            (n,),
+            (n,) if is_contiguous else tuple(x.shape),
             at,
-            ONE,
+            ONE if is_contiguous else x.stride(),
             y.data_ptr(),
-            ONE,
+            ONE if is_contiguous else y.stride(),
             _num_threads() if n > SMALL else 1,
         )
         if status:
             check_status(status, Philox4x32.name)
-        return record(x, ((key0, key1, mask, mask.scale), y)) if recorded else y
+        if recorded:
+            return record(x, ((key0, key1, mask, mask.scale), y, False))
+        if inplace:
+            _count_change(x)
+        return y
 
     return dropout
 
@@ -112,9 +125,10 @@ def undispatched(kernel: Kernel, operator: Kernel) -> Kernel:
             or type(p) is not float
             or train is not True
             or not input.is_cpu
-            or _is_transforming()
-            or _is_tracing()
-            or _is_profiling()
+            or is_transforming()
+            or is_jit_tracing()
+            or is_profiling()
+            or is_traced_before_autograd()
         ):
             return operator(input, p, train)
         return kernel(input, p, train)

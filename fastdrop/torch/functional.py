@@ -12,9 +12,10 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as torchs_own
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from ._family import Kind, drop, eligible
-from ._masks import takes
+from ._family import Kind, drop, eligible, suits
+from ._internals import is_jit_tracing, is_transforming
 from ._usual import Kernel, undispatched, with_usual
 
 __all__ = [
@@ -28,6 +29,11 @@ __all__ = [
 
 _ELEMENTS: Final = Kind()
 _CHANNELS: Final = Kind(channelwise=True)
+
+# As they are now: a user may put fastdrop's in their place.
+_TORCHS: Final[dict[str, Callable[..., Tensor]]] = {
+    name: getattr(torchs_own, name) for name in __all__
+}
 
 
 def dropout(
@@ -75,7 +81,7 @@ def dropout(
     """
     if generator is None:
         return _USUAL[bool(inplace)](input, p, training)
-    return _run(torchs_own.dropout, _ELEMENTS, input, p, training, inplace, generator)
+    return _run("dropout", _ELEMENTS, input, p, training, inplace, generator)
 
 
 def dropout1d(
@@ -87,7 +93,7 @@ def dropout1d(
     generator: Generator | None = None,
 ) -> Tensor:
     """Zero whole channels: `input` is (N, C, L) or (C, L); see `dropout`."""
-    return _run(torchs_own.dropout1d, _CHANNELS, input, p, training, inplace, generator, batched=3)
+    return _run("dropout1d", _CHANNELS, input, p, training, inplace, generator, batched=3)
 
 
 def dropout2d(
@@ -102,7 +108,7 @@ def dropout2d(
 
     As torch does, it takes three dimensions for (N, C, L), and warns.
     """
-    return _run(torchs_own.dropout2d, _CHANNELS, input, p, training, inplace, generator)
+    return _run("dropout2d", _CHANNELS, input, p, training, inplace, generator)
 
 
 def dropout3d(
@@ -114,7 +120,7 @@ def dropout3d(
     generator: Generator | None = None,
 ) -> Tensor:
     """Zero whole channels: `input` is (N, C, D, H, W) or (C, D, H, W); see `dropout`."""
-    return _run(torchs_own.dropout3d, _CHANNELS, input, p, training, inplace, generator, batched=5)
+    return _run("dropout3d", _CHANNELS, input, p, training, inplace, generator, batched=5)
 
 
 def alpha_dropout(
@@ -132,7 +138,7 @@ def alpha_dropout(
     G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing
     neural networks", NeurIPS 2017.
     """
-    return _run(torchs_own.alpha_dropout, Kind(alpha=True), input, p, training, inplace, generator)
+    return _run("alpha_dropout", Kind(alpha=True), input, p, training, inplace, generator)
 
 
 def feature_alpha_dropout(
@@ -145,7 +151,7 @@ def feature_alpha_dropout(
 ) -> Tensor:
     """Do `alpha_dropout` to whole channels: `input` is (N, C, ...)."""
     return _run(
-        torchs_own.feature_alpha_dropout,
+        "feature_alpha_dropout",
         Kind(channelwise=True, alpha=True),
         input,
         p,
@@ -156,7 +162,7 @@ def feature_alpha_dropout(
 
 
 def _run(
-    own: Callable[..., Tensor],
+    name: str,
     kind: Kind,
     input: Tensor,
     p: float,
@@ -166,6 +172,17 @@ def _run(
     batched: int = 0,
 ) -> Tensor:
     """Run a dropout; where `batched` counts dimensions, one less stands for a batch of one."""
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, but got {type(generator).__name__}"
+        )
+    own = _TORCHS[name]
+    if not isinstance(input, Tensor) and has_torch_function_unary(input):
+        # A Proxy of torch.fx, for one, which puts this call into its graph.
+        settings = {"p": p, "training": training, "inplace": inplace}
+        settings |= {} if generator is None else {"generator": generator}
+        handed: Tensor = handle_torch_function(globals()[name], (input,), input, **settings)
+        return handed
     if not _taken(input, kind):
         if generator is not None:
             raise RuntimeError(
@@ -173,8 +190,9 @@ def _run(
                 f"but got one with {input.dtype} on {input.device}"
             )
         return own(input, p, training, inplace)
-    if kind.channelwise or not 0.0 <= p <= 1.0:
+    if kind.channelwise or type(p) is not float or not 0.0 <= p <= 1.0:
         own(input, p, training=False)  # raises or warns as torch does, and does nothing else
+        p = float(p)
     if not training or p == 0.0:
         return input
     if input.dim() + 1 != batched:
@@ -185,7 +203,7 @@ def _run(
 
 def _dropout(inplace: bool) -> Kernel:
     def run(input: Tensor, p: float, training: bool) -> Tensor:
-        return _run(torchs_own.dropout, _ELEMENTS, input, p, training, inplace, None)
+        return _run("dropout", _ELEMENTS, input, p, training, inplace, None)
 
     return undispatched(with_usual(run, inplace), run)
 
@@ -197,9 +215,5 @@ def _taken(x: Tensor, kind: Kind) -> bool:
     if x.device.type != "cpu":
         return False
     if torch.compiler.is_compiling():
-        return takes(x)
-    return (
-        eligible(x, 0.0, kind)
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._get_tracing_state()
-    )
+        return suits(x, 0.0, kind)
+    return eligible(x, 0.0, kind) and not (is_transforming() or is_jit_tracing())

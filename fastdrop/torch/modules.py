@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
+import torch.fx
 from torch import Generator, Tensor, nn
 
 from . import functional as F  # noqa: N812
@@ -18,19 +20,27 @@ __all__ = [
     "convert",
 ]
 
+_is_scripting: Final = torch.jit.is_scripting  # type: ignore[attr-defined]
+_UNSCRIPTABLE: Final = "generator must be None in TorchScript, which draws from the default one"
+
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class _WithGenerator(nn.modules.dropout._DropoutNd):
     """What the modules add to torch's: where masks are drawn."""
 
-    generator: Generator | None
-
     def __init__(
         self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None
     ) -> None:
         super().__init__(p, inplace)
         self.generator = generator
+
+    def _by(self, function: Callable[..., Tensor], input: Tensor, inplace: bool = False) -> Tensor:
+        if isinstance(input, torch.fx.Proxy) and hasattr(input.tracer, "path_of_module"):
+            # In a graph it stays a module, which has a mode and a generator.
+            path = input.tracer.path_of_module(self)
+            return input.tracer.create_proxy("call_module", path, (input,), {})
+        return function(input, self.p, self.training, inplace, generator=self.generator)
 
 
 class Dropout(_WithGenerator, nn.Dropout):
@@ -68,7 +78,11 @@ class Dropout(_WithGenerator, nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with elements dropped; `input` itself in eval mode."""
-        return F.dropout(input, self.p, self.training, self.inplace, generator=self.generator)
+        if _is_scripting():
+            assert self.generator is None, _UNSCRIPTABLE
+            return nn.functional.dropout(input, self.p, self.training, self.inplace)
+        else:  # which TorchScript then leaves out
+            return self._by(F.dropout, input, self.inplace)
 
 
 class Dropout1d(_WithGenerator, nn.Dropout1d):
@@ -76,7 +90,11 @@ class Dropout1d(_WithGenerator, nn.Dropout1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
-        return F.dropout1d(input, self.p, self.training, self.inplace, generator=self.generator)
+        if _is_scripting():
+            assert self.generator is None, _UNSCRIPTABLE
+            return nn.functional.dropout1d(input, self.p, self.training, self.inplace)
+        else:  # which TorchScript then leaves out
+            return self._by(F.dropout1d, input, self.inplace)
 
 
 class Dropout2d(_WithGenerator, nn.Dropout2d):
@@ -84,7 +102,11 @@ class Dropout2d(_WithGenerator, nn.Dropout2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
-        return F.dropout2d(input, self.p, self.training, self.inplace, generator=self.generator)
+        if _is_scripting():
+            assert self.generator is None, _UNSCRIPTABLE
+            return nn.functional.dropout2d(input, self.p, self.training, self.inplace)
+        else:  # which TorchScript then leaves out
+            return self._by(F.dropout2d, input, self.inplace)
 
 
 class Dropout3d(_WithGenerator, nn.Dropout3d):
@@ -92,7 +114,11 @@ class Dropout3d(_WithGenerator, nn.Dropout3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
-        return F.dropout3d(input, self.p, self.training, self.inplace, generator=self.generator)
+        if _is_scripting():
+            assert self.generator is None, _UNSCRIPTABLE
+            return nn.functional.dropout3d(input, self.p, self.training, self.inplace)
+        else:  # which TorchScript then leaves out
+            return self._by(F.dropout3d, input, self.inplace)
 
 
 class AlphaDropout(_WithGenerator, nn.AlphaDropout):
@@ -101,7 +127,11 @@ class AlphaDropout(_WithGenerator, nn.AlphaDropout):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with elements saturated; `input` itself in eval mode."""
         # torch's own modules of this kind pay no attention to `inplace` either.
-        return F.alpha_dropout(input, self.p, self.training, generator=self.generator)
+        if _is_scripting():
+            assert self.generator is None, _UNSCRIPTABLE
+            return nn.functional.alpha_dropout(input, self.p, self.training)
+        else:  # which TorchScript then leaves out
+            return self._by(F.alpha_dropout, input)
 
 
 class FeatureAlphaDropout(_WithGenerator, nn.FeatureAlphaDropout):
@@ -109,7 +139,11 @@ class FeatureAlphaDropout(_WithGenerator, nn.FeatureAlphaDropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels saturated; `input` itself in eval mode."""
-        return F.feature_alpha_dropout(input, self.p, self.training, generator=self.generator)
+        if _is_scripting():
+            assert self.generator is None, _UNSCRIPTABLE
+            return nn.functional.feature_alpha_dropout(input, self.p, self.training)
+        else:  # which TorchScript then leaves out
+            return self._by(F.feature_alpha_dropout, input)
 
 
 TWINS: Final[dict[type[nn.Module], type[_WithGenerator]]] = {
