@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from support import contents, reference
 
 import fastdrop
 from fastdrop.mask_format import rate
+from fastdrop.rng import default_rng
 
 TIMEOUT = 240  # seconds: a child that hangs fails
 THREADS = 8
@@ -88,6 +90,180 @@ def test_a_child_forked_while_the_default_generator_is_made() -> None:
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)
+
+
+def drawn(rng: Any = None) -> bytes:
+    """Return a mask that no other draw has, but by chance of 2^-256."""
+    _, mask = fastdrop.dropout(np.ones(256, np.float32), rng=rng, return_mask=True)
+    return mask.to_packed().tobytes()
+
+
+def in_child(function: Callable[[], bytes], fork: Callable[[], int] | None = None) -> bytes:
+    """Return what a function returns in a forked child."""
+    read, write = os.pipe()
+    child = (fork or os.fork)()
+    if child == 0:
+        os.write(write, function())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        result = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert result
+    return result
+
+
+@forks
+def test_forked_children_draw_masks_of_their_own() -> None:
+    """Neither the parent's nor one another's, nor those of generators that the parent spawns."""
+    fastdrop.manual_seed(1)
+    spawned = default_rng().spawn(3)
+    rngs = [*spawned, *(child for rng in spawned for child in rng.spawn(3))]
+    masks = [in_child(drawn), in_child(drawn), drawn(), in_child(drawn), *map(drawn, rngs)]
+    assert len(set(masks)) == len(masks)
+
+
+@forks
+def test_the_same_seed_and_forks_give_children_the_same_masks() -> None:
+    def children(seed: int, draws: int) -> list[bytes]:
+        fastdrop.manual_seed(seed)
+        for _ in range(draws):
+            drawn()
+        return [in_child(drawn) for _ in range(3)]
+
+    first = children(1, 0)
+    assert children(1, 2) == first
+    assert not {*children(2, 0)} & {*first}
+    assert len({*first}) == 3
+
+
+@forks
+def test_children_of_children_draw_masks_of_their_own() -> None:
+    def both() -> bytes:
+        return in_child(drawn) + drawn() + in_child(drawn)
+
+    fastdrop.manual_seed(1)
+    masks = in_child(both) + in_child(both) + drawn()
+    assert len({masks[i : i + 32] for i in range(0, len(masks), 32)}) == 7
+
+
+@forks
+def test_a_fork_changes_nothing_in_the_parent_and_reseeds_the_same_object() -> None:
+    rng = fastdrop.manual_seed(1)
+    expected = [drawn(), drawn()]
+    fastdrop.manual_seed(1)
+    child = in_child(lambda: drawn(rng))
+    assert child not in expected
+    assert child == in_child(lambda: fastdrop.manual_seed(1) and in_child(lambda: drawn(rng)))
+    assert [drawn(), drawn()] == expected
+    assert rng.spawn(1)[0].seed_seq.spawn_key == (0,)
+
+
+@forks
+def test_forks_go_on_counting_where_a_state_was_saved() -> None:
+    rng = fastdrop.manual_seed(1)
+    first, second = in_child(drawn), in_child(drawn)
+    state = rng.state
+    third = in_child(drawn)
+    fastdrop.manual_seed(2)
+    rng.state = state
+    assert in_child(drawn) == third
+    assert len({first, second, third}) == 3
+
+
+@forks
+def test_generators_of_ones_own_are_inherited_as_they_are() -> None:
+    """As NumPy's are; the default one is not."""
+    rng, numpys = fastdrop.Philox4x32(1), np.random.default_rng(1)
+    layer = fastdrop.Dropout(0.5, rng=2)
+
+    def all_three() -> bytes:
+        y = layer(np.ones(256, np.float32))
+        return drawn(rng) + drawn(numpys) + np.packbits(y > 0).tobytes()
+
+    inherited = in_child(all_three)
+    assert inherited == all_three()
+    assert in_child(drawn) != drawn()
+
+
+@forks
+def test_threads_that_fork_at_once_have_children_that_differ() -> None:
+    masks = together(lambda _: [in_child(drawn) for _ in range(4)])
+    assert len({mask for those in masks for mask in those}) == 4 * THREADS
+
+
+@forks
+def test_a_fork_by_a_program_in_c_gives_fresh_entropy() -> None:
+    """Such programs run the hooks of the child, and none before."""
+    fork = ctypes.PyDLL(None).fork
+
+    def in_c() -> int:
+        child: int = fork()
+        if child == 0:
+            ctypes.pythonapi.PyOS_AfterFork_Child()
+        return child
+
+    in_child(drawn)
+    masks = [in_child(drawn, in_c), in_child(drawn, in_c), drawn(), in_child(drawn)]
+    assert len(set(masks)) == 4
+
+
+@forks
+def test_a_default_generator_that_nobody_seeded() -> None:
+    """Unused, it stays so; used, it gives children masks of their own."""
+    code = (
+        "import os, sys, numpy as np, fastdrop\n"
+        "from fastdrop import rng\n"
+        "def child(draw):\n"
+        "    read, write = os.pipe()\n"
+        "    if os.fork() == 0:\n"
+        "        os.write(write, draw()), os._exit(0)\n"
+        "    os.wait()\n"
+        "    return os.read(read, 999)\n"
+        "def drawn():\n"
+        "    return fastdrop.dropout(np.ones(256)).tobytes()[:900]\n"
+        "assert child(lambda: str(rng._default).encode()) == b'None'\n"
+        "assert rng._default is None and 'numpy.random' not in sys.modules\n"
+        "drawn()\n"
+        "assert len({child(drawn), child(drawn), drawn()}) == 3\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT)
+
+
+def drawn_with_another(barrier: Any) -> bytes:
+    """Return a mask once another process is about to do so, too."""
+    barrier.wait(TIMEOUT)
+    return drawn()
+
+
+@forks
+def test_workers_of_a_pool_draw_masks_of_their_own() -> None:
+    context = multiprocessing.get_context("fork")
+    masks = []
+    for _ in range(2):
+        with context.Manager() as manager, context.Pool(2) as pool:
+            masks += pool.map(drawn_with_another, [manager.Barrier(2)] * 2, chunksize=1)
+    assert len({*masks, drawn()}) == 5
+
+
+class Masks:
+    """A data set whose items drop out, as augmentations do."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, i: int) -> bytes:
+        return drawn()
+
+
+@forks
+def test_workers_of_a_data_loader_draw_masks_of_their_own() -> None:
+    data = pytest.importorskip("torch.utils.data")
+    loader = data.DataLoader(
+        Masks(), batch_size=None, num_workers=2, multiprocessing_context="fork"
+    )
+    masks = [mask for _ in range(2) for mask in loader]
+    assert len(set(masks)) == len(masks) == 12
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +153,36 @@ def default_rng() -> RNG:
     return _default
 
 
+# A forked child must not draw the masks that its parent or its siblings draw. Its default
+# generator, the same object, is seeded anew, by a seed that the thread that forks had counted
+# out before: that thread's own, for others may fork at the same moment.
+_fork = threading.local()
+
+
+def _before_fork() -> None:
+    _fork.seed = None if _default is None else _default.next_fork()
+
+
+def _after_fork_in_parent() -> None:
+    _fork.seed = None
+
+
+def _after_fork_in_child() -> None:
+    if _default is not None:
+        # No seed, and thus fresh entropy: another thread made the generator in between, or
+        # a program in C forked and ran the hooks of the child alone.
+        _default.reseed(getattr(_fork, "seed", None))
+    _fork.seed = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
+
 def manual_seed(seed: Seed) -> RNG:
     """Seed the default generator, as `torch.manual_seed` does torch's.
 
@@ -162,6 +194,11 @@ def manual_seed(seed: Seed) -> RNG:
     -------
     RNG
         The default generator.
+
+    Notes
+    -----
+    A process that is forked later gets masks of its own: the n-th fork since then gives a child
+    the same default generator each time a program runs. docs/seeds.md has more on processes.
 
     Examples
     --------

@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # NumPy loads numpy.random at its first use, and so does fast
 
 Words = NDArray[np.uint64]
 
+# SeedSequence numbers children from 0 in 32 bits. A fork's child lies behind a number that
+# spawn never gets to, so that it is none of the children that a user spawns, nor one of theirs.
+_FORKED: Final = (1 << 32) - 1
+_MOST_CHILDREN: Final = (1 << 32) - 1
 _LARGEST_POOL: Final = 1 << 12  # mixing a SeedSequence's pool takes the square of its size
 
 # What the kernels return if `fill` returned 0 and had not written its last word: it had
@@ -113,10 +117,14 @@ class RNG:
     name: ClassVar[str]
     capsule: ClassVar[object] = None
     source: tuple[Stream, Any]  # and the counter that gives out its words
+    _seeded: tuple[SeedSequence, Any]  # and the counter of forked children
 
     def __init__(self, seed: Seed = None) -> None:
-        self._seed_seq = as_seed_sequence(seed)
-        self._start(self.seed_key(self._seed_seq), 0)
+        self.reseed(seed)
+
+    def _seed_by(self, seed: SeedSequence, forks: int = 0) -> None:
+        # One assignment: forks are counted since this seed, and no other.
+        self._seeded = seed, Counter(forks, _MOST_CHILDREN)
 
     def _start(self, key: Words, position: int) -> None:
         # One assignment, so that no thread sees a stream with another's position.
@@ -216,7 +224,7 @@ class RNG:
     @property
     def seed_seq(self) -> SeedSequence:
         """The SeedSequence that the key and spawned children come from."""
-        return self._seed_seq
+        return self._seeded[0]
 
     def spawn(self, n_children: int) -> list[Self]:
         """Return generators of the same kind with independent streams.
@@ -226,13 +234,27 @@ class RNG:
         """
         count = as_count(n_children, "n_children")
         with exclusive():  # without the GIL, two threads could get the same children
-            seeds = self._seed_seq.spawn(count)
+            seeds = self.seed_seq.spawn(count)
         return [type(self)(seed) for seed in seeds]
+
+    def next_fork(self) -> SeedSequence:
+        """Count a fork of the process, and return the seed of this generator in the child.
+
+        Another one for each fork, the same each time a program runs, and none that
+        `spawn` gives. Position and spawned children stay as they are.
+        """
+        seed, forks = self._seeded
+        return np.random.SeedSequence(
+            seed.entropy,
+            spawn_key=(*seed.spawn_key, _FORKED, forks.take(1)),
+            pool_size=seed.pool_size,
+        )
 
     def reseed(self, seed: Seed = None) -> None:
         """Start over, as a new generator with this seed would."""
-        self._seed_seq = as_seed_sequence(seed)
-        self._start(self.seed_key(self._seed_seq), 0)
+        seeds = as_seed_sequence(seed)
+        self._seed_by(seeds)
+        self._start(self.seed_key(seeds), 0)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -240,7 +262,7 @@ class RNG:
 
         Assigning it back, here or in another process, resumes exactly.
         """
-        seed, (stream, counter) = self._seed_seq, self.source
+        (seed, forks), (stream, counter) = self._seeded, self.source
         return {
             "rng": self.name,
             "key": [int(word) for word in stream.key],
@@ -250,13 +272,14 @@ class RNG:
                 "spawn_key": [int(k) for k in seed.spawn_key],
                 "pool_size": seed.pool_size,
                 "n_children_spawned": seed.n_children_spawned,
+                "n_forks": int(forks.position),
             },
         }
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        key, position, seed = _checked_state(state, self.name, type(self).key_words())
-        self._seed_seq = seed
+        key, position, seed, forks = _checked_state(state, self.name, type(self).key_words())
+        self._seed_by(seed, forks)
         self._start(key, position)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -329,7 +352,7 @@ def _ints(entropy: Any) -> Iterator[int]:
         yield from _ints(item) if np.iterable(item) else (int(item),)
 
 
-def _checked_state(state: Any, name: str, key_words: int) -> tuple[Words, int, SeedSequence]:
+def _checked_state(state: Any, name: str, key_words: int) -> tuple[Words, int, SeedSequence, int]:
     found, key, position, seed = (
         entry(state, part, f"{name}.state") for part in ("rng", "key", "position", "seed")
     )
@@ -338,7 +361,7 @@ def _checked_state(state: Any, name: str, key_words: int) -> tuple[Words, int, S
     return (
         stored_key(key, key_words),
         stored_int(position, "position", STREAM_END),
-        _stored_seed(seed),
+        *_stored_seed(seed),
     )
 
 
@@ -350,10 +373,10 @@ def stored_key(key: Any, key_words: int) -> Words:
     return np.array(words, np.uint64)
 
 
-def _stored_seed(seed: Any) -> SeedSequence:
-    entropy, spawn_key, pool_size, spawned = (
+def _stored_seed(seed: Any) -> tuple[SeedSequence, int]:
+    entropy, spawn_key, pool_size, spawned, forks = (
         entry(seed, part, "a seed's part of RNG.state")
-        for part in ("entropy", "spawn_key", "pool_size", "n_children_spawned")
+        for part in ("entropy", "spawn_key", "pool_size", "n_children_spawned", "n_forks")
     )
     if isinstance(entropy, list | tuple):
         entropy = stored_ints(entropy, "entropy")
@@ -362,12 +385,13 @@ def _stored_seed(seed: Any) -> SeedSequence:
     size = stored_int(pool_size, "pool_size", _LARGEST_POOL)
     if size < 4:
         raise ValueError(f"state's pool_size must be 4 or more, as SeedSequence's, but got {size}")
-    return np.random.SeedSequence(
+    seeds = np.random.SeedSequence(
         entropy,
         spawn_key=stored_ints(spawn_key, "spawn_key"),
         pool_size=size,
-        n_children_spawned=stored_int(spawned, "n_children_spawned", (1 << 32) - 1),
+        n_children_spawned=stored_int(spawned, "n_children_spawned", _MOST_CHILDREN),
     )
+    return seeds, stored_int(forks, "n_forks", _MOST_CHILDREN)
 
 
 def fill_address(algorithm: type[RNG]) -> int:
