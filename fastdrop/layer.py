@@ -27,16 +27,28 @@ Shape = tuple[int, ...]
 class Layer(ABC):
     """A layer with train and eval mode that owns its generator.
 
-    A subclass names its settings, each an attribute and an argument of its
-    constructor: `repr`, `state_dict` and `spawn` go by them. And it says what it
-    draws, what it writes, and what evaluates that again; when, and what the
-    backward pass does with it, is said here.
+    A subclass names its settings, each an attribute: `repr` and `state_dict` go by
+    them. And it says what it draws, what it writes, and what evaluates that again;
+    when, and what the backward pass does with it, is said here.
+
+    A user's subclass may have a constructor of its own, and a `forward`, which
+    calls run and whose ``super().forward(x)`` drops.
     """
 
     _settings: ClassVar[tuple[str, ...]] = ("inplace", "always")
     _takes_complex: ClassVar[bool] = True
+    _own_forward: ClassVar[bool] = False  # whether a user wrote what a call runs
     _newest: Drawn | None  # None before the first forward and after an identity
-    _called: bool
+    _passed: Shape | None  # the newest identity's
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have calls run the nearest `forward`: itself, so that looking for it costs nothing."""
+        super().__init_subclass__(**kwargs)
+        nearest = next(c.__dict__ for c in cls.__mro__ if {"__call__", "forward"} & {*c.__dict__})
+        if nearest.get("__call__") is not nearest.get("forward"):
+            cls._own_forward = True
+        if "__call__" not in nearest:
+            cls.__call__ = cls.forward  # type: ignore[method-assign]
 
     def __init__(self, inplace: bool, always: bool, rng: RNGLike) -> None:
         self.inplace = bool(inplace)
@@ -89,7 +101,7 @@ class Layer(ABC):
         newest = self._newest  # read once: another thread's forward may replace it
         return None if newest is None else self._mask_of(newest)
 
-    def __call__(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None) -> Array:
         """Return the layer's output for `x`, or `x` itself in eval mode and for p = 0.
 
         Parameters
@@ -106,15 +118,14 @@ class Layer(ABC):
         """
         return self._run(x, out)[0]
 
-    def forward(self, x: Array, out: Array | None = None) -> Array:
-        """Return ``self(x, out)``."""
-        return self(x, out)
+    __call__ = forward
 
     def forward_mask(self, x: Array, out: Array | None = None) -> tuple[Array, Any]:
         """Return ``self(x, out)`` and its mask, for a backward of its own.
 
         ``mask.apply(grad)`` is that forward's `backward`, whatever forwards come
         in between, also from other threads; after an identity the mask keeps all.
+        Of a subclass with its own `forward` it is the mask that this drew last.
 
         Examples
         --------
@@ -125,8 +136,30 @@ class Layer(ABC):
         >>> bool((mask1.apply(np.ones(4)) == y1).all())
         True
         """
+        if self._own_forward:
+            return self._call_alone(x, out)
         y, drawn = self._run(x, out)
         return y, self._mask_of(self._nothing(x.shape) if drawn is None else drawn)
+
+    def _call_alone(self, x: Array, out: Array | None) -> tuple[Array, Any]:
+        """Return what a call returns, and its mask."""
+        # A copy is called, for whose newest mask it is no other thread can change.
+        alone = copy.copy(self)
+        alone._forget()
+        before = dict(vars(alone))
+        y = alone(x) if out is None else alone(x, out)
+        vars(self).update(
+            (name, value) for name, value in vars(alone).items() if before.get(name) is not value
+        )
+        drawn = alone._newest
+        if drawn is None:
+            if alone._passed is None:
+                raise RuntimeError(
+                    f"{type(self).__name__}.forward must call its base's forward for a mask, "
+                    "but did not"
+                )
+            drawn = self._nothing(alone._passed)
+        return y, self._mask_of(drawn)
 
     def backward(self, grad: Array, out: Array | None = None) -> Array:
         """Return the gradient with respect to the newest forward's input.
@@ -141,11 +174,15 @@ class Layer(ABC):
         out : ndarray, optional
             Where to write; `grad` itself is allowed.
         """
-        if not self._called:
-            raise RuntimeError("backward needs a forward before it, but there was none")
         newest = self._newest  # read once: another thread's forward may replace it
         if newest is not None:
             return self._mask_of(newest).apply(grad, out)  # type: ignore[no-any-return]
+        shape = self._passed
+        if shape is None:
+            raise RuntimeError("backward needs a forward before it, but there was none")
+        check_array(grad, "grad")
+        if grad.shape != shape:
+            raise ValueError(f"grad must have the forward's shape {shape}, but got {grad.shape}")
         return identity(grad, False, out)
 
     def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
@@ -159,17 +196,17 @@ class Layer(ABC):
             return self._pass(x, out), None
         y = prepare(x, self.inplace, out)
         drawn = self._draw(noise_shape, x, y)
-        self._newest, self._called = drawn, True
+        self._newest = drawn
         return y, drawn
 
     def _pass(self, x: Array, out: Array | None) -> Array:
         y = identity(x, self.inplace, out)
-        self._newest, self._called = None, True
+        self._passed, self._newest = x.shape, None
         return y
 
     def _forget(self) -> None:
         """Forget the newest forward."""
-        self._newest, self._called = None, False
+        self._newest = self._passed = None
 
     def reset(self, seed: Any = None) -> Self:
         """Start over with a generator of its own, of the kind it had; return self.
@@ -259,13 +296,21 @@ class Layer(ABC):
         self._forget()
 
     def __repr__(self) -> str:
-        parameters = inspect.signature(type(self)).parameters
         settings = ", ".join(
             f"{name}={getattr(self, name)!r}"
             for name in self._settings
-            if name in ("p", "inplace") or getattr(self, name) != parameters[name].default
+            if name in ("p", "inplace") or getattr(self, name) != _default_of(type(self), name)
         )
         return f"{type(self).__name__}({settings})"
+
+
+def _default_of(layer: type[Layer], name: str) -> Any:
+    """Return a setting's default, of the nearest constructor that takes it: a user's may not."""
+    for cls in layer.__mro__:
+        parameter = inspect.signature(cls).parameters.get(name)
+        if parameter is not None:
+            return parameter.default
+    return inspect.Parameter.empty
 
 
 def _load_setting(layer: Layer, name: str, value: Any) -> None:

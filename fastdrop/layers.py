@@ -114,7 +114,7 @@ class Dropout(MaskLayer):
     def _noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return noise_shape_of(shape, self._noise, self._dims)
 
-    def __call__(self, x: Array, out: Array | None = None) -> Array:
+    def forward(self, x: Array, out: Array | None = None) -> Array:
         """Return `x` with elements dropped, or `x` itself in eval mode and for p = 0.
 
         Parameters
@@ -131,13 +131,17 @@ class Dropout(MaskLayer):
         """
         if self._shares:
             return self._run(x, out)[0]
-        rate = self._rate
-        if not (self.training or self.always) or rate.p == 0.0:
-            if out is None and is_plain(x):
-                self._newest, self._called = None, True
-                return x
-            return self._pass(x, out)
-        y, stream, draw = backends.draw(self._rng or default_rng(), rate, x, self.inplace, out)
-        self._newest = stream, draw, rate, x.shape, 0, None
-        self._called = True
-        return y
+        if self.training or self.always:
+            rate = self._rate
+            if rate.p != 0.0:
+                y, stream, draw = backends.draw(
+                    self._rng or default_rng(), rate, x, self.inplace, out
+                )
+                self._newest = stream, draw, rate, x.shape, 0, None
+                return y
+        if out is None and is_plain(x):
+            self._passed, self._newest = x.shape, None
+            return x
+        return self._pass(x, out)
+
+    __call__ = forward

@@ -267,6 +267,8 @@ def row_number(index: Any, length: int) -> int:
             f"a mask's rows are picked by an int or a slice, but got {shown(index)}; "
             "np.asarray(mask) can be indexed in any way"
         ) from None
+    if length == 0:
+        raise IndexError(f"a mask of 0 rows has none to pick, but got {shown(row)}")
     if not -length <= row < length:
         raise IndexError(f"row must be between {-length} and {length - 1}, but got {shown(row)}")
-    return int(row) % length if length else 0
+    return int(row) % length

@@ -55,6 +55,11 @@ def checked_axes(axes: Iterable[int], ndim: int, name: str) -> frozenset[int]:
     """Return axes as numbers from 0 to ndim - 1; negative ones count from the end."""
     numbers, checked = as_ints(axes, name), []
     for number in numbers:
+        if ndim == 0:
+            raise ValueError(
+                f"{name} must be an axis of x, but an array of 0 dimensions has none; "
+                f"got {shown(number)}"
+            )
         if not -ndim <= number < ndim:
             raise ValueError(
                 f"{name} must be between {-ndim} and {ndim - 1} for an array of {ndim} "
