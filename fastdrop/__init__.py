@@ -7,6 +7,7 @@
 """
 
 from ._version import __version__
+from .array_mask import ArrayMask
 from .backends import available_backends, get_backend, set_backend, use_backend
 from .config import show_config
 from .family import (
@@ -56,6 +57,7 @@ __all__ = [
     "PCG64",
     "RNG",
     "AlphaDropout",
+    "ArrayMask",
     "BlockMask",
     "DropBlock2d",
     "DropConnect",

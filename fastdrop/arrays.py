@@ -75,15 +75,16 @@ def identity(x: Any, inplace: bool = False, out: Any = None) -> Array:
 def check_array(x: Any, name: str = "x") -> None:
     """Raise TypeError unless `x` is a plain array of a supported dtype."""
     if type(x) is not np.ndarray:
-        _check_class(x, name)
+        check_class(x, name)
     if x.dtype.num not in _NATIVE_NUMS and dtype_name(x.dtype) is None:
         raise TypeError(
             f"{name} must have one of the dtypes {', '.join(DTYPES)}, but got {x.dtype}"
         )
 
 
-def _check_class(x: Any, name: str) -> None:
-    if isinstance(x, np.memmap):
+def check_class(x: Any, name: str) -> None:
+    """Raise TypeError unless `x` is of NumPy's own class or a memmap."""
+    if type(x) is np.ndarray or isinstance(x, np.memmap):
         return
     kind = f"{type(x).__module__}.{type(x).__qualname__}"
     if isinstance(x, np.ndarray):

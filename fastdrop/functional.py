@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from . import backends
 from .arrays import Array, check_array, identity, is_plain, prepare
-from .mask import Mask
+from .mask import AnyMask, Mask, check_mask
 from .mask_format import Rate, known_rate, rate
 from .rng import as_rng, default_rng
 from .samples import SampleMask, sample_mask
@@ -115,6 +115,8 @@ def dropout(
     mask depends on the generator, its position and `p`, and on each element's
     index in C order: not on dtype, memory layout, threads or backend.
 
+    A mask of one's own is applied by ``ArrayMask(kept, p=p).apply(x)``.
+
     References
     ----------
     N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov,
@@ -196,27 +198,29 @@ def _by_sample(
     return (y, mask) if return_mask else y
 
 
-def dropout_backward(grad: Array, mask: Mask | SampleMask, *, out: Array | None = None) -> Array:
-    """Return the gradient with respect to the input of a dropout with this mask.
+def dropout_backward(grad: Array, mask: AnyMask, *, out: Array | None = None) -> Array:
+    """Return the gradient with respect to the input of a forward with this mask.
 
     Parameters
     ----------
     grad : ndarray
         Gradient with respect to the output, of the mask's shape.
-    mask : Mask or SampleMask
-        From ``dropout(..., return_mask=True)`` or a layer's `forward_mask`.
+    mask : Mask, SampleMask, BlockMask, NoiseMask or ArrayMask
+        From ``dropout(..., return_mask=True)`` or a layer's `forward_mask`, or
+        one of your own.
     out : ndarray, optional
         Where to write; `grad` itself is allowed.
 
     Returns
     -------
     ndarray
-        ``grad * mask.scale`` where the mask keeps, +0.0 elsewhere.
+        ``mask.apply(grad)``: ``grad * mask.scale`` where the mask keeps, +0.0
+        elsewhere.
 
     Raises
     ------
     TypeError
-        If `mask` is no Mask, or `grad` or `out` no plain array of a supported dtype.
+        If `mask` is no mask of fastdrop's, or `grad` or `out` no plain array of a supported dtype.
     ValueError
         If `grad` has not the mask's shape, or `out` does not suit it.
 
@@ -227,6 +231,5 @@ def dropout_backward(grad: Array, mask: Mask | SampleMask, *, out: Array | None 
     >>> bool((fastdrop.dropout_backward(np.ones(6), mask) == y).all())
     True
     """
-    if not isinstance(mask, Mask | SampleMask):
-        raise TypeError(f"mask must be a fastdrop.Mask, but got {type(mask).__name__}")
+    check_mask(mask, AnyMask)
     return mask.apply(grad, out)

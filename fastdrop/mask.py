@@ -20,7 +20,81 @@ from .sharing import Strides, c_strides, span
 _MOST_DIMENSIONS: Final = 64  # NumPy's
 
 
-class Mask:
+class AnyMask:
+    """What a forward leaves for its backward."""
+
+    # No ABC: its isinstance takes as long as a small array's backward.
+
+    __slots__ = ()
+
+    shape: tuple[int, ...]
+
+    def apply(self, x: Array, out: Array | None = None) -> Array:
+        """Return the gradient with respect to the input, of one with respect to the output."""
+        raise NotImplementedError
+
+
+class KeepMask(AnyMask):
+    """A mask that keeps or drops each element."""
+
+    __slots__ = ()
+
+    def write(self, form: Form, x: Array, out: Array) -> None:
+        """Write a `Form` of x, checked arrays, to `out`: what the family's operations do."""
+        raise NotImplementedError
+
+    def to_bool(self) -> NDArray[np.bool_]:
+        """Return the mask as an array, True where it keeps: bool, shape `shape`."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def apply(self, x: Array, out: Array | None = None) -> Array:
+        """Return x * scale where the mask keeps, +0.0 elsewhere, as `Mask.apply` does."""
+        y = prepare(x, False, out)
+        self.write(SCALE, x, y)
+        return y
+
+    def to_packed(self) -> NDArray[np.uint8]:
+        """Return the keep bits, as `Mask.to_packed` does."""
+        return np.packbits(self.to_bool(), bitorder="little")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError(
+                f"{type(self).__name__} stores no array that could be used without a copy"
+            )
+        array = self.to_bool()
+        return array if dtype is None else array.astype(dtype)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a mask of 0 dimensions has no length")
+        return self.shape[0]
+
+    def _check_shape(self, x: Array) -> None:
+        if x.shape != self.shape:
+            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+
+
+def check_mask(mask: Any, kind: type[Any]) -> None:
+    """Raise TypeError unless `mask` is a mask of this kind."""
+    if not isinstance(mask, kind):
+        raise TypeError(
+            "mask must be a fastdrop.Mask, a fastdrop.ArrayMask or another mask of fastdrop's, "
+            f"but got {type(mask).__name__}"
+        )
+
+
+class Mask(KeepMask):
     """The mask of one draw: evaluated when asked for, never stored.
 
     A `Mask` remembers the generator's key, the position of its draw, the drop
@@ -85,16 +159,6 @@ class Mask:
             return self.shape
         return tuple(n if s else 1 for n, s in zip(self.shape, self._strides, strict=True))
 
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
-
     def apply(self, x: Array, out: Array | None = None) -> Array:
         """Return x * scale where the mask keeps, +0.0 elsewhere: the gradient, for a gradient.
 
@@ -111,8 +175,7 @@ class Mask:
             `out`, or a new array in x's memory layout.
         """
         y = prepare(x, False, out)
-        if x.shape != self.shape:
-            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+        self._check_shape(x)
         if self._strides is None:
             backends.apply(self._stream, self._draw, self._rate, self._first, x, y)
         else:
@@ -121,8 +184,7 @@ class Mask:
 
     def write(self, form: Form, x: Array, out: Array) -> None:
         """Write a `Form` of x, checked arrays, to `out`: what the family's operations do."""
-        if x.shape != self.shape:
-            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+        self._check_shape(x)
         strides = c_strides(self.shape) if self._strides is None else self._strides
         drawn = self._stream, self._draw, self._rate, self._first
         backends.evaluate(*drawn, strides, form, x, out)
@@ -134,7 +196,7 @@ class Mask:
         ``np.unpackbits(..., bitorder="little")``; bits past the last are 0.
         """
         if self._strides is not None:
-            return np.packbits(self.to_bool(), bitorder="little")
+            return super().to_packed()
         out = np.empty(-(-self.size // 8), np.uint8)
         backends.current().bits(self._stream, self._draw, self._rate, self._first, self.size, out)
         return out
@@ -150,34 +212,15 @@ class Mask:
             return bits.reshape(self.shape)
         return np.lib.stride_tricks.as_strided(bits, self.shape, strides).copy()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("a Mask stores no array that could be used without a copy")
-        array = self.to_bool()
-        return array if dtype is None else array.astype(dtype)
-
     def __getitem__(self, rows: int | slice) -> Mask:
         """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
-        if not self.shape:
-            raise IndexError("a mask of 0 dimensions has no rows")
-        length, inner = self.shape[0], self.shape[1:]
-        if isinstance(rows, slice):
-            start, stop, step = rows.indices(length)
-            if step != 1:
-                raise IndexError(f"a mask's rows must be sliced with step 1, but got step {step}")
-            shape: tuple[int, ...] = (max(stop - start, 0), *inner)
-        else:
-            start, shape = row_number(rows, length), inner
+        start, shape = picked(rows, self.shape)
         strides = self._strides
-        first = self._first + start * (math.prod(inner) if strides is None else strides[0])
+        step = math.prod(self.shape[1:]) if strides is None else strides[0]
+        first = self._first + start * step
         if strides is not None and not isinstance(rows, slice):
             strides = strides[1:]
         return Mask(self._stream, self._draw, self._rate, shape, first, strides)
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("a mask of 0 dimensions has no length")
-        return self.shape[0]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):
@@ -256,6 +299,19 @@ class Mask:
     def __repr__(self) -> str:
         shared = "" if self._strides is None else f", noise_shape={self.noise_shape}"
         return f"Mask(shape={self.shape}{shared}, p={self.p}, rng={self._stream.algorithm.name!r})"
+
+
+def picked(rows: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Return the first of the rows that an index picks, and the shape of what it picks."""
+    if not shape:
+        raise IndexError("a mask of 0 dimensions has no rows")
+    length, inner = shape[0], shape[1:]
+    if not isinstance(rows, slice):
+        return row_number(rows, length), inner
+    start, stop, step = rows.indices(length)
+    if step != 1:
+        raise IndexError(f"a mask's rows must be sliced with step 1, but got step {step}")
+    return start, (max(stop - start, 0), *inner)
 
 
 def row_number(index: Any, length: int) -> int:

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Array, prepare
+from .backends.form import Form
 from .checks import shown
-from .mask import Mask, row_number
+from .mask import KeepMask, Mask, row_number
 from .mask_format import Rate
 from .rng import AnyRNG, Stream
 
 _STREAM_WORDS = 1 << 64
 
 
-class SampleMask:
+class SampleMask(KeepMask):
     """The masks of some samples, one row each: evaluated when asked for, never stored.
 
     ``dropout(..., sample_ids=ids, return_mask=True)`` returns one.
@@ -49,11 +50,17 @@ class SampleMask:
     def apply(self, x: Array, out: Array | None = None) -> Array:
         """Return x * scale where the mask keeps, +0.0 elsewhere, as `Mask.apply` does."""
         y = prepare(x, False, out)
-        if x.shape != self.shape:
-            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+        self._check_shape(x)
         for i, row in enumerate(self._rows):
             row.apply(x[i : i + 1], y[i : i + 1])
         return y
+
+    def write(self, form: Form, x: Array, out: Array) -> None:
+        """Write a `Form` of x, checked arrays, to `out`, as `Mask.write` does."""
+        self._check_shape(x)
+        for i, row in enumerate(self._rows):
+            operands = tuple(a[i : i + 1] for a in form.operands)
+            row.write(form._replace(operands=operands), x[i : i + 1], out[i : i + 1])
 
     def to_bool(self) -> NDArray[np.bool_]:
         """Return the mask as an array, True where it keeps: bool, shape `shape`."""
@@ -62,18 +69,9 @@ class SampleMask:
             kept[i : i + 1] = row.to_bool()
         return kept
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("a SampleMask stores no array that could be used without a copy")
-        array = self.to_bool()
-        return array if dtype is None else array.astype(dtype)
-
     def __getitem__(self, row: int) -> Mask:
         """Return the mask of one row."""
         return self._rows[row_number(row, len(self))][0]
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def __repr__(self) -> str:
         return f"SampleMask(shape={self.shape}, p={self.p})"

@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import backends
-from ..arrays import Array, prepare
-from ..backends.form import SCALE
+from ..array_mask import ArrayMask
+from ..arrays import Array
+from ..backends.form import Form
 from ..layer import Drawn, RateLayer, Shape
-from ..mask import Mask
+from ..mask import KeepMask, Mask
 from ..mask_format import rate
-from ..sharing import Strides, c_strides
 
 if TYPE_CHECKING:
     from ..rng import RNGLike
 
 
 @dataclass(frozen=True, slots=True)
-class BlockMask:
+class BlockMask(KeepMask):
     """The squares of one draw: evaluated when asked for, never stored.
 
     `forward_mask` and `mask` of DropBlock2d return these.
@@ -46,39 +46,17 @@ class BlockMask:
     corners: Mask
     shape: Shape
 
-    def apply(self, x: Array, out: Array | None = None) -> Array:
-        """Return x times total / kept where no square lies, +0.0 elsewhere.
-
-        Parameters
-        ----------
-        x : ndarray
-            Of the mask's shape and any supported dtype.
-        out : ndarray, optional
-            Where to write: of x's shape and dtype; x itself is allowed.
-        """
-        y = prepare(x, False, out)
-        if x.shape != self.shape:
-            raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
+    def write(self, form: Form, x: Array, out: Array) -> None:
+        """Write a `Form` of x, checked arrays, to `out`, with the scale total / kept."""
+        self._check_shape(x)
         kept = self._kept()
         count = int(np.count_nonzero(kept))
-        strides: Strides = c_strides(kept.shape)
-        if len(kept) < self.shape[0]:
-            strides = (0, *strides[1:])
-        packed = np.zeros(-(-kept.size // 64), np.uint64)
-        octets = np.packbits(kept, bitorder="little")
-        packed.view(np.uint8)[: octets.size] = octets
-        backends.evaluate_bits(packed, strides, kept.size / count if count else 0.0, SCALE, x, y)
-        return y
+        scale = kept.size / count if count else 0.0
+        ArrayMask(kept, scale=scale, shape=self.shape).write(form, x, out)
 
     def to_bool(self) -> NDArray[np.bool_]:
         """Return the mask as an array, True where no square lies: bool, shape `shape`."""
         return np.broadcast_to(self._kept(), self.shape).copy()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("a BlockMask stores no array that could be used without a copy")
-        array = self.to_bool()
-        return array if dtype is None else array.astype(dtype)
 
     def _kept(self) -> NDArray[np.bool_]:
         """Return which elements no square covers: bool, shape (N or 1, C, H, W)."""

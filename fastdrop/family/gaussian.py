@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from .. import backends
 from ..arrays import Array, check_array, identity, prepare
 from ..layer import Drawn, Layer, Shape
+from ..mask import AnyMask
 from ..mask_format import rate
 from ..normal import Noise
 from ..rng import Stream
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class NoiseMask:
+class NoiseMask(AnyMask):
     """The noise of one draw: evaluated when asked for, never stored.
 
     `forward_mask` and `mask` of GaussianDropout and GaussianNoise return these.
