@@ -18,7 +18,7 @@ from .activations import ACTIVATIONS
 from .arrays import Array, check_array, prepare
 from .backends.form import SCALE, Form
 from .checks import as_count, shown
-from .mask import Mask
+from .mask import KeepMask, Mask, check_mask
 from .mask_format import rate
 from .rng import as_rng
 from .sharing import c_strides
@@ -35,6 +35,7 @@ def dropout_add(
     training: bool = ...,
     *,
     rng: RNGLike = ...,
+    mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[False] = ...,
 ) -> Array: ...
@@ -46,9 +47,10 @@ def dropout_add(
     training: bool = ...,
     *,
     rng: RNGLike = ...,
+    mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Mask]: ...
+) -> tuple[Array, Any]: ...
 def dropout_add(
     x: Array,
     residual: Array,
@@ -56,9 +58,10 @@ def dropout_add(
     training: bool = True,
     *,
     rng: RNGLike = None,
+    mask: KeepMask | None = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Mask]:
+) -> Array | tuple[Array, Any]:
     """Return ``residual + dropout(x, p)`` in one pass.
 
     Parameters
@@ -73,6 +76,9 @@ def dropout_add(
         As for `dropout`. Out of training the result is ``x + residual``.
     rng : optional
         As for `dropout`. Out of training the result is ``x + residual``.
+    mask : Mask, ArrayMask or another that keeps or drops, optional
+        In training, the mask to use instead of drawing one: its scale counts,
+        and not `p`.
     out : ndarray, optional
         Where to write: `x` or `residual` itself, or an array apart from both.
     return_mask : bool, optional
@@ -82,9 +88,9 @@ def dropout_add(
     -------
     y : ndarray
     mask : Mask
-        Only with ``return_mask=True``. The gradient with respect to x is
-        ``dropout_backward(grad, mask)``, that with respect to `residual` is
-        `grad`, summed over what was broadcast.
+        Only with ``return_mask=True``; `mask` itself if given. The gradient with
+        respect to x is ``dropout_backward(grad, mask)``, that with respect to
+        `residual` is `grad`, summed over what was broadcast.
 
     Raises
     ------
@@ -103,8 +109,8 @@ def dropout_add(
     >>> bool((y == residual + fastdrop.dropout(x, p=0.5, rng=0)).all())
     True
     """
-    y, mask = _run("add", x, {"residual": residual}, p, training, rng, out)
-    return (y, mask) if return_mask else y
+    y, used = _run("add", x, {"residual": residual}, p, training, rng, mask, out)
+    return (y, used) if return_mask else y
 
 
 @overload
@@ -116,6 +122,7 @@ def bias_dropout_add(
     training: bool = ...,
     *,
     rng: RNGLike = ...,
+    mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[False] = ...,
 ) -> Array: ...
@@ -128,9 +135,10 @@ def bias_dropout_add(
     training: bool = ...,
     *,
     rng: RNGLike = ...,
+    mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Mask]: ...
+) -> tuple[Array, Any]: ...
 def bias_dropout_add(
     x: Array,
     bias: Array,
@@ -139,9 +147,10 @@ def bias_dropout_add(
     training: bool = True,
     *,
     rng: RNGLike = None,
+    mask: KeepMask | None = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Mask]:
+) -> Array | tuple[Array, Any]:
     """Return ``residual + dropout(x + bias, p)`` in one pass.
 
     Parameters
@@ -160,6 +169,8 @@ def bias_dropout_add(
         As for `dropout_add`.
     rng : optional
         As for `dropout_add`.
+    mask : optional
+        As for `dropout_add`.
     out : ndarray, optional
         As for `dropout_add`.
     return_mask : bool, optional
@@ -169,8 +180,9 @@ def bias_dropout_add(
     -------
     y : ndarray
     mask : Mask
-        Only with ``return_mask=True``. The gradients with respect to x and `bias`
-        are ``dropout_backward(grad, mask)``, summed over what was broadcast.
+        Only with ``return_mask=True``; `mask` itself if given. The gradients with
+        respect to x and `bias` are ``dropout_backward(grad, mask)``, summed over
+        what was broadcast.
 
     Examples
     --------
@@ -181,8 +193,9 @@ def bias_dropout_add(
     True
     """
     operands = {"bias": bias} if residual is None else {"bias": bias, "residual": residual}
-    y, mask = _run("bias" if residual is None else "bias_add", x, operands, p, training, rng, out)
-    return (y, mask) if return_mask else y
+    kind = "bias" if residual is None else "bias_add"
+    y, used = _run(kind, x, operands, p, training, rng, mask, out)
+    return (y, used) if return_mask else y
 
 
 @overload
@@ -193,6 +206,7 @@ def act_dropout(
     training: bool = ...,
     *,
     rng: RNGLike = ...,
+    mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[False] = ...,
 ) -> Array: ...
@@ -204,9 +218,10 @@ def act_dropout(
     training: bool = ...,
     *,
     rng: RNGLike = ...,
+    mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Mask]: ...
+) -> tuple[Array, Any]: ...
 def act_dropout(
     x: Array,
     activation: str = "relu",
@@ -214,9 +229,10 @@ def act_dropout(
     training: bool = True,
     *,
     rng: RNGLike = None,
+    mask: KeepMask | None = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Mask]:
+) -> Array | tuple[Array, Any]:
     """Return ``dropout(activation(x), p)`` in one pass.
 
     Parameters
@@ -232,6 +248,8 @@ def act_dropout(
         As for `dropout`. Out of training the result is ``activation(x)``.
     rng : optional
         As for `dropout`.
+    mask : optional
+        As for `dropout_add`.
     out : ndarray, optional
         Where to write: `x` itself, or an array apart from it.
     return_mask : bool, optional
@@ -273,12 +291,12 @@ def act_dropout(
     >>> fastdrop.act_dropout(np.array([-1.0, 2.0]), "gelu", p=0.0).round(4)
     array([-0.1587,  1.9545])
     """
-    y, mask = _run(_checked_activation(activation), x, {}, p, training, rng, out)
-    return (y, mask) if return_mask else y
+    y, used = _run(_checked_activation(activation), x, {}, p, training, rng, mask, out)
+    return (y, used) if return_mask else y
 
 
 def act_dropout_backward(
-    grad: Array, x: Array, mask: Mask, *, activation: str = "relu", out: Array | None = None
+    grad: Array, x: Array, mask: KeepMask, *, activation: str = "relu", out: Array | None = None
 ) -> Array:
     """Return the gradient with respect to the x of `act_dropout`, in one pass.
 
@@ -289,7 +307,7 @@ def act_dropout_backward(
     x : ndarray
         The forward's input; for "relu" its output will do, which is positive
         where it counts.
-    mask : Mask
+    mask : Mask, ArrayMask or another that keeps or drops
         The forward's.
     activation : {"relu", "gelu", "gelu_tanh", "silu"}, optional
         The forward's.
@@ -304,7 +322,7 @@ def act_dropout_backward(
     Raises
     ------
     TypeError, ValueError
-        If `mask` is no Mask or of another shape, `x` has not grad's shape and
+        If `mask` is no such mask or of another shape, `x` has not grad's shape and
         dtype, `activation` is unknown, or `out` does not suit them.
 
     Examples
@@ -316,8 +334,7 @@ def act_dropout_backward(
     array([0.0723, 1.0908, 1.0881])
     """
     kind = f"{_checked_activation(activation)}_grad"
-    if not isinstance(mask, Mask):
-        raise TypeError(f"mask must be a fastdrop.Mask, but got {type(mask).__name__}")
+    check_mask(mask, KeepMask)
     _check_real(grad, "grad")
     form = Form(kind, operands=(_operand(x, grad, "x", out, "grad"),))
     y = prepare(grad, False, out)
@@ -332,6 +349,7 @@ def relu_dropout(
     training: bool = ...,
     *,
     rng: RNGLike = ...,
+    mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[False] = ...,
 ) -> Array: ...
@@ -342,18 +360,20 @@ def relu_dropout(
     training: bool = ...,
     *,
     rng: RNGLike = ...,
+    mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Mask]: ...
+) -> tuple[Array, Any]: ...
 def relu_dropout(
     x: Array,
     p: float = 0.5,
     training: bool = True,
     *,
     rng: RNGLike = None,
+    mask: KeepMask | None = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Mask]:
+) -> Array | tuple[Array, Any]:
     """Return ``dropout(maximum(x, 0), p)`` in one pass: `act_dropout` with "relu".
 
     Parameters
@@ -365,6 +385,8 @@ def relu_dropout(
     training : bool, optional
         As for `act_dropout`.
     rng : optional
+        As for `act_dropout`.
+    mask : optional
         As for `act_dropout`.
     out : ndarray, optional
         As for `act_dropout`.
@@ -383,11 +405,13 @@ def relu_dropout(
     >>> fastdrop.relu_dropout(np.array([-1.0, 2.0]), p=0.0)
     array([0., 2.])
     """
-    y, mask = _run("relu", x, {}, p, training, rng, out)
-    return (y, mask) if return_mask else y
+    y, used = _run("relu", x, {}, p, training, rng, mask, out)
+    return (y, used) if return_mask else y
 
 
-def relu_dropout_backward(grad: Array, x: Array, mask: Mask, *, out: Array | None = None) -> Array:
+def relu_dropout_backward(
+    grad: Array, x: Array, mask: KeepMask, *, out: Array | None = None
+) -> Array:
     """Return the gradient with respect to the x of `relu_dropout`.
 
     Parameters
@@ -396,7 +420,7 @@ def relu_dropout_backward(grad: Array, x: Array, mask: Mask, *, out: Array | Non
         Gradient with respect to the output.
     x : ndarray
         The forward's input, or its output, which is positive where it counts.
-    mask : Mask
+    mask : Mask, ArrayMask or another that keeps or drops
         The forward's.
     out : ndarray, optional
         Where to write; `grad` or `x` itself is allowed.
@@ -481,14 +505,23 @@ def _run(
     p: float,
     training: bool,
     rng: RNGLike,
+    given: KeepMask | None,
     out: Array | None,
-) -> tuple[Array, Mask]:
+) -> tuple[Array, KeepMask]:
     if kind in ACTIVATIONS:
         _check_real(x, "x")
     else:
         check_array(x)
+    if given is not None:
+        check_mask(given, KeepMask)
+        if rng is not None:
+            raise ValueError("only one of rng and mask may be given, but got both")
     checked = rate(p if training else 0.0)
     form = Form(kind, operands=tuple(_operand(a, x, name, out) for name, a in operands.items()))
+    if given is not None and training:
+        y = prepare(x, False, out)
+        given.write(form, x, y)
+        return y, given
     source = as_rng(rng)  # a bad one is refused before memory is allocated
     y = prepare(x, False, out)
     with backends.reserved(source, checked.words(x.size)) as (stream, draw):
