@@ -44,17 +44,6 @@ static inline void fill_bits(uint64_t *out, uint64_t to, uint64_t bit, uint64_t 
     }
 }
 
-/* Writes n bits as bytes, 1 or 0: each of eight copies of a byte keeps one bit, which a carry moves up. */
-static inline void bits_to_bytes(uint8_t *out, const uint64_t *bits, uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i += 8) {
-        const uint64_t copies = (bits[i / 64] >> i % 64 & 0xff) * 0x0101010101010101u;
-        const uint64_t carried = (copies & 0x8040201008040201u) + 0x7f7f7f7f7f7f7f7fu;
-        const uint64_t bytes = carried >> 7 & 0x0101010101010101u;
-        memcpy(out + i, &bytes, n - i < 8 ? n - i : 8);
-    }
-}
-
 /* Bit c of word r and bit r of word c change places (Warren, "Hacker's
  * Delight", section 7-3): ever smaller off-diagonal squares are exchanged. */
 static inline void transpose_bits(uint64_t *square)

@@ -86,6 +86,7 @@ typedef struct {
     void (*prepare)(void); /* fills tables: call it once, before anything else */
     fastdrop_fill philox4x32, philox4x64, pcg64;
     int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
+    void (*bytes)(const uint64_t *keep, size_t n, uint8_t *out); /* n bits, a byte each */
     drop_apply_run apply[DROP_DTYPES];
     drop_pipe_run pipe[DROP_DTYPES];
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */

@@ -295,7 +295,7 @@ static void bits_task(void *context, int64_t task)
     uint64_t n = min_u64(TASK_BITS, op->size - at);
     int status = range_bits(op, op->first + at, n, words);
     if (status) fail(op, status);
-    else if (op->as_bytes) bits_to_bytes(op->bits_out + at, words, n);
+    else if (op->as_bytes) op->kernels->bytes(words, n, op->bits_out + at);
     else memcpy(op->bits_out + at / 8, words, (n + 7) / 8);
 }
 

@@ -1,0 +1,34 @@
+/* Keep bits as bytes, 1 or 0: what others take for a mask. */
+#ifndef DROP_BYTES_H
+#define DROP_BYTES_H
+
+#include "vec.h"
+
+/* Eight bits: each of eight copies keeps one of them, which a carry moves up and a shift down. */
+static inline uint64_t byte_to_bytes(uint64_t bits)
+{
+    const uint64_t one_each = bits * 0x0101010101010101u & 0x8040201008040201u;
+    return (one_each + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
+}
+
+static void keep_bytes(const uint64_t *keep, size_t n, uint8_t *out)
+{
+    size_t i = 0;
+#if defined(__AVX2__)
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u);
+    const __m256i byte = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    for (; i + 32 <= n; i += 32) {
+        const int word = (int)(keep[i / 64] >> i % 64);
+        const __m256i copies = _mm256_shuffle_epi8(_mm256_set1_epi32(word), byte);
+        const __m256i kept = _mm256_cmpeq_epi8(_mm256_and_si256(copies, bit), bit);
+        _mm256_storeu_si256((__m256i *)(out + i), _mm256_abs_epi8(kept)); /* -1 where kept */
+    }
+#endif
+    for (; i < n; i += 8) {
+        const uint64_t bytes = byte_to_bytes(keep[i / 64] >> i % 64 & 0xff);
+        if (n - i >= 8) memcpy(out + i, &bytes, 8);
+        else memcpy(out + i, &bytes, n - i);
+    }
+}
+
+#endif
