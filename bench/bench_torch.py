@@ -2,8 +2,13 @@
 
 pytest bench/bench_torch.py --import-mode=importlib     operations, in groups
 python bench/bench_torch.py                             whole steps: off, torch's, fastdrop's
+python bench/bench_torch.py small                       steps of small models
+python bench/bench_torch.py compiled                    steps of compiled models
 python bench/bench_torch.py operations                  operations as one table
 python bench/bench_torch.py memory                      peak memory of forward and backward
+
+What is compared runs in processes of its own, in turns: a process that has enabled fastdrop
+once reaches torch's own dropout through Python, and compiled graphs stay as they were made.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from statistics import median
 
 import pytest
@@ -30,7 +37,7 @@ SIDES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "torch": nullcontext,
     "fastdrop": fastdrop.torch.enabled,
 }
-SIZES = [16, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000]
+SIZES = [16, 100, 257, 1_000, 2_000, 4_096, 5_000, 10_000, 100_000, 1_000_000, 10_000_000]
 THREADS = [1, 2]
 
 
@@ -126,68 +133,193 @@ MODELS = {
 }
 
 
-def training_step(
-    make: Callable[..., tuple[nn.Module, torch.Tensor]], p: float
-) -> Callable[[], None]:
-    """Return one step: forward, backward, SGD."""
+def chain(p: float) -> tuple[nn.Module, torch.Tensor]:
+    """Elementwise operations on a million elements, which a compiler makes one loop of."""
+
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(10, 100_000))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = F.dropout(F.gelu(x), p) if p else F.gelu(x)
+            return (y * self.weight).sum(1, keepdim=True).expand(10, 10)
+
+    return Chain(), torch.randn(10, 100_000, requires_grad=True)
+
+
+class Cells(nn.Module):
+    """A recurrent cell with dropout, as language models of the LSTM era have it."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.cell, self.p, self.head = nn.LSTMCell(512, 512), p, nn.Linear(512, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = c = x.new_zeros(len(x), 512)
+        for _ in range(4):
+            h, c = self.cell(F.dropout(x, self.p), (h, c))
+            h = F.dropout(h, self.p)
+        return self.head(h)
+
+
+def lstm_cell(p: float) -> tuple[nn.Module, torch.Tensor]:
+    return Cells(p), torch.randn(8, 512)
+
+
+class Translator(nn.Module):
+    """nn.Transformer with a linear head."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.body = nn.Transformer(32, 2, 2, 2, 64, dropout=p, batch_first=True)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x, x)[:, 0])
+
+
+class Attention(nn.Module):
+    """Multihead attention that returns its weights, with a linear head."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.body = nn.MultiheadAttention(32, 4, dropout=p, batch_first=True)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x, x, x)[0][:, 0])
+
+
+def cnn(p: float) -> tuple[nn.Module, torch.Tensor]:
+    layers = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Dropout(p), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Dropout2d(p), nn.MaxPool2d(2)]
+    layers += [nn.Flatten(), nn.Linear(32 * 16, 10)]
+    model = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    return model, torch.randn(8, 3, 16, 16).to(memory_format=torch.channels_last)
+
+
+SMALL_MODELS = {
+    "LSTMCell 512, 4 steps, batch 8": (lstm_cell, 0.5),
+    "nn.Transformer of 32, batch 4x10": (lambda p: (Translator(p), torch.randn(4, 10, 32)), 0.1),
+    "nn.MultiheadAttention of 32, batch 4x10": (
+        lambda p: (Attention(p), torch.randn(4, 10, 32)),
+        0.1,
+    ),
+    "channels_last CNN, batch 8x16x16": (cnn, 0.2),
+}
+COMPILED_MODELS = MODELS | {
+    "gelu, dropout, product, 1M": (chain, 0.5),
+    "the same, p = .1": (chain, 0.1),
+}
+ALL_MODELS = COMPILED_MODELS | SMALL_MODELS
+
+
+def training_step(name: str, is_compiled: bool = False, *, dropping: bool) -> Callable[[], None]:
+    """Return one step of a model: forward, backward, SGD."""
+    make, p = ALL_MODELS[name]
     torch.manual_seed(0)
-    model, x = make(p)
+    model, x = make(p if dropping else 0.0)
     model.train()
+    run = torch.compile(model) if is_compiled else model
     target = torch.randint(10, (len(x),))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(x), target).backward()
+        F.cross_entropy(run(x), target).backward()
         optimizer.step()
 
     return step
 
 
-def model_names() -> list[str]:
+def model_names(models: dict[str, object]) -> list[str]:
     has_transformers = importlib.util.find_spec("transformers") is not None
-    return [name for name in MODELS if has_transformers or not name.startswith("BERT")]
+    return [name for name in models if has_transformers or not name.startswith("BERT")]
 
 
+@pytest.mark.parametrize("name", model_names(MODELS))
 @pytest.mark.parametrize("side", ["off", *SIDES])
-@pytest.mark.parametrize("name", model_names())
 def test_training_step(benchmark, name, side):
-    make, p = MODELS[name]
     benchmark.group = f"torch step: {name}"
-    step = training_step(make, 0.0 if side == "off" else p)
+    step = training_step(name, dropping=side != "off")
     with SIDES.get(side, nullcontext)():
         benchmark.pedantic(step, rounds=10, warmup_rounds=2)
 
 
 Run = Callable[[], object]
 
+MAKERS: dict[str, Callable[..., Run]] = {
+    "step": training_step,
+    "operation": lambda operation, n, p, dropping: OPERATIONS[operation](n, p),
+}
+
+
+class Side:
+    """A process that times what it is told to, with or without fastdrop."""
+
+    def __init__(self, name: str, n_threads: int) -> None:
+        context = get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(other, name, n_threads), daemon=True)
+        self._process.start()
+
+    def time(self, repeats: int, maker: str, *what: object) -> float:
+        """Return the seconds of a run, on average of a number of them."""
+        self._pipe.send((repeats, maker, what))
+        seconds: float = self._pipe.recv()
+        return seconds
+
+    def stop(self) -> None:
+        self._pipe.send(None)
+        self._process.join()
+
+
+def serve(pipe: Connection, side: str, n_threads: int) -> None:
+    torch.set_num_threads(n_threads)
+    if side == "fastdrop":
+        fastdrop.torch.enable()
+    runs: dict[object, Run] = {}
+    while (order := pipe.recv()) is not None:
+        repeats, maker, what = order
+        if (maker, what) not in runs:
+            runs.clear()  # those of rows that are done
+            runs[maker, what] = MAKERS[maker](*what, dropping=not side.startswith("off"))
+        run = runs[maker, what]
+        settle(run)
+        start = time.perf_counter()
+        for _ in range(repeats):
+            run()
+        pipe.send((time.perf_counter() - start) / repeats)
+
 
 def interleaved(
-    runs: dict[str, tuple[str, Run]], seconds: float, repeats: int = 1
+    sides: dict[str, Side], seconds: float, repeats: int, maker: str, *what: object
 ) -> dict[str, float]:
-    """Return the median time of each run, taken in turns so that drift hits all alike.
-
-    A run has a side, which is switched on before the clock starts.
-    """
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    """Return the median time of each side, taken in turns so that drift hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for side in sides.values():
+        side.time(1, maker, *what)
     stop = time.perf_counter() + seconds
-    while time.perf_counter() < stop or len(times[next(iter(runs))]) < 7:
-        for name, (side, run) in runs.items():
-            with SIDES[side]():
-                settle(run)
-                start = time.perf_counter()
-                for _ in range(repeats):
-                    run()
-                times[name].append((time.perf_counter() - start) / repeats)
+    while time.perf_counter() < stop or len(times[next(iter(times))]) < 7:
+        for name, side in sides.items():
+            times[name].append(side.time(repeats, maker, *what))
     return {name: median(t[2:]) for name, t in times.items()}
+
+
+@contextmanager
+def processes(*names: str, n_threads: int) -> Iterator[dict[str, Side]]:
+    sides = {name: Side(name, n_threads) for name in names}
+    yield sides
+    for side in sides.values():
+        side.stop()
 
 
 def settle(run: Run) -> None:
     """Run until ten in a row cost no page fault, as in a loop of its own, or 40 times.
 
-    What ran before has left glibc's heap in another shape. A new array may then
-    take new memory, which costs more than fastdrop's kernels, and the first seven
-    lie in seven places before two are enough.
+    A new array may take new memory, which costs more than fastdrop's kernels, and the
+    first seven lie in seven places before two are enough.
     """
     without = 0
     for _ in range(40):
@@ -198,41 +330,40 @@ def settle(run: Run) -> None:
             return
 
 
-def steps(seconds: float, n_threads: int) -> None:
-    print(f"One training step, ms, median (relative to dropout off), {n_threads} threads\n")
+def steps(models: dict[str, object], seconds: float, n_threads: int, is_compiled: bool) -> None:
+    kind = "training step of a compiled model" if is_compiled else "training step"
+    print(f"One {kind}, ms, median (relative to dropout off), {n_threads} threads\n")
     print("| model | p | dropout off | off, again | torch's | fastdrop's |")
     print("|---|---|---|---|---|---|")
-    for name in model_names():
-        make, p = MODELS[name]
-        off, dropping = training_step(make, 0.0), training_step(make, p)
-        runs = {"off": ("torch", off), "torch": ("torch", dropping)}
-        runs |= {"again": ("torch", off), "fastdrop": ("fastdrop", dropping)}
-        with threads(n_threads):
-            t = interleaved(runs, seconds, repeats=3)
-        cells = [
-            f"{t[side] * 1e3:.2f} ({t[side] / t['off']:.3f}x)"
-            for side in ("again", "torch", "fastdrop")
-        ]
-        print(f"| {name} | {p} | {t['off'] * 1e3:.2f} | {' | '.join(cells)} |", flush=True)
-    if len(model_names()) < len(MODELS):
+    with processes("off", "torch", "off, again", "fastdrop", n_threads=n_threads) as sides:
+        for name in model_names(models):
+            # A small model's step takes less than a process needs to wake up.
+            repeats = 30 if name in SMALL_MODELS else 3
+            t = interleaved(sides, seconds, repeats, "step", name, is_compiled)
+            cells = [
+                f"{t[side] * 1e3:.2f} ({t[side] / t['off']:.3f}x)"
+                for side in ("off, again", "torch", "fastdrop")
+            ]
+            p, off = ALL_MODELS[name][1], t["off"] * 1e3
+            print(f"| {name} | {p} | {off:.2f} | {' | '.join(cells)} |", flush=True)
+    if len(model_names(models)) < len(models):
         print("\nThe BERT row needs `pip install transformers`.")
 
 
 def operations(seconds: float, n_threads: int, sizes: list[int]) -> None:
     print(f"F.dropout on float32, microseconds, median, {n_threads} threads\n")
     print("| operation | p | n | torch's | fastdrop's | ratio |\n|---|---|---|---|---|---|")
-    for operation, make in OPERATIONS.items():
-        for p in (0.1, 0.5):
-            for n in sizes:
-                run, repeats = make(n, p), min(1000, max(1, 5_000_000 // n))
-                runs = {side: (side, run) for side in SIDES}
-                with threads(n_threads):
-                    t = interleaved(runs, seconds, repeats)
-                own, ours = (t[side] * 1e6 for side in SIDES)
-                print(
-                    f"| {operation} | {p} | {n} | {own:.2f} | {ours:.2f} | {own / ours:.2f} |",
-                    flush=True,
-                )
+    with processes(*SIDES, n_threads=n_threads) as sides:
+        for operation in OPERATIONS:
+            for p in (0.1, 0.5):
+                for n in sizes:
+                    repeats = min(1000, max(1, 5_000_000 // n))
+                    t = interleaved(sides, seconds, repeats, "operation", operation, n, p)
+                    own, ours = (t[side] * 1e6 for side in SIDES)
+                    print(
+                        f"| {operation} | {p} | {n} | {own:.2f} | {ours:.2f} | {own / ours:.2f} |",
+                        flush=True,
+                    )
 
 
 def memory() -> None:
@@ -255,10 +386,13 @@ def peak(side: str) -> None:
     print(f"{(end - start) * unit / (4 * n):.2f}")
 
 
+STEPS = {"steps": MODELS, "small": SMALL_MODELS, "compiled": COMPILED_MODELS}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "what", nargs="?", default="steps", choices=["steps", "operations", "memory", "peak"]
+        "what", nargs="?", default="steps", choices=[*STEPS, "operations", "memory", "peak"]
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -274,7 +408,8 @@ def main() -> None:
     elif args.what == "operations":
         operations(args.seconds, args.threads, args.sizes)
     else:
-        steps(args.seconds, args.threads)
+        is_compiled = args.what == "compiled"
+        steps(STEPS[args.what], args.seconds, args.threads, is_compiled)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import Any, Final
 
@@ -88,17 +89,18 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return masked(grad, *ctx.saved_tensors, ctx.p, ctx.scale), None, None, None, None, None
+    (key,) = ctx.saved_tensors
+    return masked(grad, key, ctx.p, ctx.scale), None, None, None, None, None
 
 
 def dropout(
+    generator: torch.Generator | None,
     x: Tensor,
     p: float,
     scale: float,
     shift: float,
     dropped: float,
     channelwise: bool,
-    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return x * scale + shift where a new mask keeps, and `dropped` elsewhere, by operators."""
     _refuse_no_memory(x)
@@ -152,7 +154,7 @@ def _always_saved() -> Iterator[None]:
 
 library.impl("masked", _masked, "CPU")  # type: ignore[no-untyped-call]
 library.impl("keep", _keep, "CPU")  # type: ignore[no-untyped-call]
-library.impl("dropout", dropout, "CompositeImplicitAutograd")  # type: ignore[no-untyped-call]
+library.impl("dropout", partial(dropout, None), "CompositeImplicitAutograd")  # type: ignore[no-untyped-call]
 torch.library.register_fake("fastdrop::masked", _fake_masked, lib=library)
 torch.library.register_fake("fastdrop::keep", _fake_keep, lib=library)
 torch.library.register_autograd("fastdrop::masked", _backward, setup_context=_save, lib=library)

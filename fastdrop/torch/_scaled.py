@@ -6,6 +6,7 @@ What autograd keeps for the backward pass is the mask's key.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any, Final, NamedTuple
 
@@ -64,7 +65,9 @@ def scaled(
     of ``x[i, j]`` share one element of the mask.
     """
     if is_traced(x):
-        y = _traced(x, (p, scale, shift, dropped, channelwise), generator)
+        # One operator for Dynamo, which then does not look at what it is made of.
+        traced = _graph.DROPOUT if generator is None else partial(_graph.dropout, generator)
+        y: Tensor = traced(x, p, scale, shift, dropped, channelwise)
         return x.copy_(y) if inplace else y
     if generator is not None:
         _refuse_recomputation()
@@ -99,14 +102,6 @@ def is_traced(x: Tensor) -> bool:
         or is_traced_before_autograd()
         or (count_modes() > 0 and (isinstance(x, TRACED) or bool(proxy_mode())))
     )
-
-
-def _traced(x: Tensor, how: tuple[Any, ...], generator: Generator | None) -> Tensor:
-    if generator is None:
-        # One operator for Dynamo, which then does not look at what it is made of.
-        y: Tensor = _graph.DROPOUT(x, *how)
-        return y
-    return _graph.dropout(x, *how, generator)
 
 
 def _refuse_recomputation() -> None:

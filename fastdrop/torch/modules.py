@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 _is_scripting: Final = torch.jit.is_scripting  # type: ignore[attr-defined]
-_UNSCRIPTABLE: Final = "generator must be None in TorchScript, which draws from the default one"
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -79,7 +78,7 @@ class Dropout(_WithGenerator, nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with elements dropped; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, _UNSCRIPTABLE
+            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.dropout(input, self.p, self.training, self.inplace)
         else:  # which TorchScript then leaves out
             return self._by(F.dropout, input, self.inplace)
@@ -91,7 +90,7 @@ class Dropout1d(_WithGenerator, nn.Dropout1d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, _UNSCRIPTABLE
+            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.dropout1d(input, self.p, self.training, self.inplace)
         else:  # which TorchScript then leaves out
             return self._by(F.dropout1d, input, self.inplace)
@@ -103,7 +102,7 @@ class Dropout2d(_WithGenerator, nn.Dropout2d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, _UNSCRIPTABLE
+            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.dropout2d(input, self.p, self.training, self.inplace)
         else:  # which TorchScript then leaves out
             return self._by(F.dropout2d, input, self.inplace)
@@ -115,7 +114,7 @@ class Dropout3d(_WithGenerator, nn.Dropout3d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, _UNSCRIPTABLE
+            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.dropout3d(input, self.p, self.training, self.inplace)
         else:  # which TorchScript then leaves out
             return self._by(F.dropout3d, input, self.inplace)
@@ -128,7 +127,7 @@ class AlphaDropout(_WithGenerator, nn.AlphaDropout):
         """Return `input` with elements saturated; `input` itself in eval mode."""
         # torch's own modules of this kind pay no attention to `inplace` either.
         if _is_scripting():
-            assert self.generator is None, _UNSCRIPTABLE
+            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.alpha_dropout(input, self.p, self.training)
         else:  # which TorchScript then leaves out
             return self._by(F.alpha_dropout, input)
@@ -140,7 +139,7 @@ class FeatureAlphaDropout(_WithGenerator, nn.FeatureAlphaDropout):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels saturated; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, _UNSCRIPTABLE
+            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.feature_alpha_dropout(input, self.p, self.training)
         else:  # which TorchScript then leaves out
             return self._by(F.feature_alpha_dropout, input)
