@@ -34,7 +34,15 @@ def _is_plain(x: Any, p: Any = 0.0) -> bool:
 
 # Whether an array needs no further check: NumPy's own class, a supported dtype, native;
 # and, in the same call for the sake of dropout in eval mode, a drop probability neither.
+def _plain_shape(x: Any) -> tuple[int, ...] | None:
+    """Return the shape of such an array, and None for others."""
+    return x.shape if _is_plain(x) else None
+
+
 is_plain: Callable[..., bool] = _is_plain if core is None else core.is_plain
+plain_shape: Callable[[Any], tuple[int, ...] | None] = (
+    _plain_shape if core is None else core.plain_shape
+)
 
 
 def prepare(x: Any, inplace: bool = False, out: Any = None) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from . import backends
-from .arrays import Array, is_plain
+from .arrays import Array, plain_shape
 from .layer import MaskLayer
 from .rng import default_rng
 from .sharing import as_ints, noise_entries, noise_shape_of
@@ -139,8 +139,8 @@ class Dropout(MaskLayer):
                 )
                 self._newest = stream, draw, rate, x.shape, 0, None
                 return y
-        if out is None and is_plain(x):
-            self._passed, self._newest = x.shape, None
+        if out is None and (shape := plain_shape(x)) is not None:
+            self._passed, self._newest = shape, None
             return x
         return self._pass(x, out)
 

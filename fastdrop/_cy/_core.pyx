@@ -144,6 +144,7 @@ cdef extern from "sequential.h":
 cdef extern from "numpy/arrayobject.h":
     object PyArray_NewLikeArray(cnp.ndarray, cnp.NPY_ORDER, cnp.PyArray_Descr *, int)
     int PyArray_ISNOTSWAPPED(cnp.ndarray)
+    object PyArray_IntTupleFromIntp(int, cnp.npy_intp *)
 
 
 cdef const drop_kernels *kernels = drop_isa_kernels(NULL)
@@ -237,6 +238,12 @@ def is_plain(x, p=0.0):
     And `p` a float between 0 and 1: two arguments that need no further look.
     """
     return type(p) is float and 0.0 <= <double>p <= 1.0 and is_plain_array(x)
+
+
+def plain_shape(x):
+    """Return the shape of such an array, and None for others."""
+    return (PyArray_IntTupleFromIntp(cnp.PyArray_NDIM(<cnp.ndarray>x), cnp.PyArray_DIMS(<cnp.ndarray>x))
+            if is_plain_array(x) else None)
 
 
 def prepare(x, bint inplace, out):
