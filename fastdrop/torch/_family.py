@@ -59,5 +59,4 @@ def drop(
 
 def _is_empty(x: Tensor) -> bool:
     # While a graph is made, a length may stand for any: to ask would settle it.
-    n = x.numel()
-    return isinstance(n, int) and n == 0
+    return not torch.compiler.is_compiling() and isinstance(n := x.numel(), int) and n == 0

@@ -8,6 +8,7 @@ a question that cannot be asked is answered as if something were there to heed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final
 
 import torch
@@ -31,7 +32,7 @@ def _find(path: str, otherwise: Any) -> Any:
 
 def _import(module: str, name: str, otherwise: Any) -> Any:
     try:
-        return getattr(__import__(module, fromlist=[name]), name)
+        return getattr(import_module(module), name)
     except (ImportError, AttributeError):
         UNKNOWN.append(f"{module}.{name}")
         return otherwise

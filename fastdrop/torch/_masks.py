@@ -59,9 +59,10 @@ class _Key(threading.local):
     """Room for a key that torch writes and Python reads: one for each thread."""
 
     def __init__(self) -> None:
+        words = np.zeros(2, np.int64)
         with undisturbed():
-            key = torch.from_numpy(np.zeros(2, np.int64))
-        self.parts = key.random_, key.numpy().view(np.uint64).data, key.data_ptr()
+            draw = torch.from_numpy(words).random_
+        self.parts = draw, words.view(np.uint64).data, words.ctypes.data
 
 
 _key = _Key()

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import has_torch_function_unary
 
 from .. import backends
 from .._cy import core
@@ -34,7 +35,7 @@ from ._scaled import SMALL, record, refuse_if_fixed
 _REAL: Final = {dtype: code for dtype, code in CODES.items() if not dtype.is_complex}
 with undisturbed():
     _ONES: Final = {dtype: torch.from_numpy(np.ones(SMALL)).to(dtype) for dtype in _REAL}
-_ONES_AT: Final = {dtype: ones.data_ptr() for dtype, ones in _ONES.items()}
+    _ONES_AT: Final = {dtype: ones.data_ptr() for dtype, ones in _ONES.items()}
 _is_compiling: Final = torch.compiler.is_dynamo_compiling
 _empty_like: Final = torch.empty_like
 _is_grad_enabled: Final = torch.is_grad_enabled
@@ -125,6 +126,7 @@ def undispatched(kernel: Kernel, operator: Kernel) -> Kernel:
             or type(p) is not float
             or train is not True
             or not input.is_cpu
+            or has_torch_function_unary(input)
             or is_transforming()
             or is_jit_tracing()
             or is_profiling()

@@ -16,6 +16,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ._family import Kind, drop, eligible, suits
 from ._internals import is_jit_tracing, is_transforming
+from ._masks import PLAIN
 from ._usual import Kernel, undispatched, with_usual
 
 __all__ = [
@@ -177,9 +178,9 @@ def _run(
             f"generator must be a torch.Generator or None, but got {type(generator).__name__}"
         )
     own = _TORCHS[name]
-    if not isinstance(input, Tensor) and has_torch_function_unary(input):
-        # A Proxy of torch.fx, for one, which puts this call into its graph.
-        settings = {"p": p, "training": training, "inplace": inplace}
+    if has_torch_function_unary(input) and not _is_subclass(input):
+        # A Proxy of torch.fx, for one, puts this call into its graph, and modes see it.
+        settings: dict[str, object] = {"p": p, "training": training, "inplace": inplace}
         settings |= {} if generator is None else {"generator": generator}
         handed: Tensor = handle_torch_function(globals()[name], (input,), input, **settings)
         return handed
@@ -199,6 +200,11 @@ def _run(
         return drop(input, p, training, kind, inplace, generator)
     y = drop(input.unsqueeze(0), p, training, kind, inplace, generator)
     return input if inplace else y.squeeze(0)
+
+
+def _is_subclass(x: object) -> bool:
+    """Whether x is a tensor that torch's own functions hand over to its class."""
+    return isinstance(x, Tensor) and type(x) not in PLAIN
 
 
 def _dropout(inplace: bool) -> Kernel:

@@ -28,6 +28,9 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 class _WithGenerator(nn.modules.dropout._DropoutNd):
     """What the modules add to torch's: where masks are drawn."""
 
+    # TorchScript knows no generators: as a constant, only None is a valid one.
+    __constants__ = ["p", "inplace", "generator"]  # noqa: RUF012
+
     def __init__(
         self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None
     ) -> None:
@@ -78,7 +81,6 @@ class Dropout(_WithGenerator, nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with elements dropped; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.dropout(input, self.p, self.training, self.inplace)
         else:  # which TorchScript then leaves out
             return self._by(F.dropout, input, self.inplace)
@@ -90,7 +92,6 @@ class Dropout1d(_WithGenerator, nn.Dropout1d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.dropout1d(input, self.p, self.training, self.inplace)
         else:  # which TorchScript then leaves out
             return self._by(F.dropout1d, input, self.inplace)
@@ -102,7 +103,6 @@ class Dropout2d(_WithGenerator, nn.Dropout2d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.dropout2d(input, self.p, self.training, self.inplace)
         else:  # which TorchScript then leaves out
             return self._by(F.dropout2d, input, self.inplace)
@@ -114,7 +114,6 @@ class Dropout3d(_WithGenerator, nn.Dropout3d):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.dropout3d(input, self.p, self.training, self.inplace)
         else:  # which TorchScript then leaves out
             return self._by(F.dropout3d, input, self.inplace)
@@ -127,7 +126,6 @@ class AlphaDropout(_WithGenerator, nn.AlphaDropout):
         """Return `input` with elements saturated; `input` itself in eval mode."""
         # torch's own modules of this kind pay no attention to `inplace` either.
         if _is_scripting():
-            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.alpha_dropout(input, self.p, self.training)
         else:  # which TorchScript then leaves out
             return self._by(F.alpha_dropout, input)
@@ -139,7 +137,6 @@ class FeatureAlphaDropout(_WithGenerator, nn.FeatureAlphaDropout):
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels saturated; `input` itself in eval mode."""
         if _is_scripting():
-            assert self.generator is None, "generator must be None in TorchScript"
             return nn.functional.feature_alpha_dropout(input, self.p, self.training)
         else:  # which TorchScript then leaves out
             return self._by(F.feature_alpha_dropout, input)
