@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import warnings
 
 import pytest
 
@@ -14,6 +13,7 @@ F = torch.nn.functional
 
 import fastdrop.torch as ft  # noqa: E402
 from fastdrop.torch import _masks  # noqa: E402
+from torch_support import no_warnings  # noqa: E402
 
 
 @pytest.fixture
@@ -79,8 +79,7 @@ REACHED = {
 
 
 def _nested(**layout):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a prototype
+    with no_warnings():  # a prototype
         return torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], **layout)
 
 
@@ -246,7 +245,7 @@ def test_functional_dropout_calls_no_dispatcher_but_where_something_watches_it()
         with torch.profiler.profile() as profile:
             F.dropout(x)
             F.dropout(x.clone(), inplace=True)
-        with pytest.warns(DeprecationWarning, match="trace"):
+        with no_warnings():
             graph = str(torch.jit.trace(F.dropout, x, check_trace=False).graph)
     assert {"aten::dropout", "aten::dropout_"} <= {event.key for event in profile.key_averages()}
     assert "aten::dropout" in graph
@@ -276,7 +275,7 @@ def test_tensors_that_stand_for_other_numbers(n):
 
 def test_torchscript():
     with ft.enabled():
-        with pytest.warns(DeprecationWarning, match="script"):
+        with no_warnings():
             scripted = torch.jit.script(torch.nn.Dropout(0.5))
         assert set(scripted(torch.ones(1000)).tolist()) == {0.0, 2.0}
 

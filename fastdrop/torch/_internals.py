@@ -96,8 +96,7 @@ proxy_mode: Final[Callable[[], Any]] = _import(
 
 def backward_class(function: type[torch.autograd.Function]) -> Any:
     """Return the class of a function's nodes if they may take their gradients in a list."""
-    if not hasattr(torch.autograd.Function, "boxed_grads_call"):
-        UNKNOWN.append("torch.autograd.Function.boxed_grads_call")
+    if not hasattr(torch.autograd.Function, "boxed_grads_call"):  # as in torch 2.6
         return None
     return getattr(function, "_backward_cls", None)
 
