@@ -11,9 +11,10 @@ import pytest
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
+from torch_support import no_warnings  # noqa: E402
+
 import fastdrop.torch as ft  # noqa: E402
 from fastdrop.torch import _masks  # noqa: E402
-from torch_support import no_warnings  # noqa: E402
 
 
 @pytest.fixture
