@@ -21,7 +21,7 @@ from torch._C import DispatchKey
 from . import _compile_cache, _native
 from ._family import Kind, drop, eligible
 from ._internals import REGISTER_BUILTIN, UNKNOWN
-from ._usual import Kernel, undispatched, with_usual
+from ._usual import Kernel, with_usual
 
 KINDS: Final = {
     "dropout": Kind(),
@@ -167,22 +167,34 @@ def _let_heap_grow() -> None:
     torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
 
 
-def _kernel(name: str, kind: Kind, inplace: bool) -> Kernel:
+def _handed_over(name: str) -> Kernel:
+    """Return torch's own way: what an operator is made of, called below our kernel."""
     operator: torch._ops.OpOverload[Any, Any] = getattr(torch.ops.aten, name).default
     torchs_own: Callable[..., Tensor] = operator._op_dk
 
     def handed_over(x: Tensor, p: float, train: bool) -> Tensor:
         return torchs_own(DispatchKey.CompositeImplicitAutograd, x, p, train)
 
+    return handed_over
+
+
+def _taken(name: str, kind: Kind, inplace: bool) -> Kernel:
+    otherwise = _handed_over(name)
+
     def taken(x: Tensor, p: float, train: bool) -> Tensor:
         if eligible(x, p, kind):
             return drop(x, p, train, kind, inplace)
-        return handed_over(x, p, train)
+        return otherwise(x, p, train)
 
+    return taken
+
+
+def _kernel(name: str, kind: Kind, inplace: bool) -> Kernel:
+    otherwise, taken = _handed_over(name), _taken(name, kind, inplace)
     ours = with_usual(taken, inplace) if kind == Kind() else taken
 
     def kernel(x: Tensor, p: float, train: bool) -> Tensor:
-        return ours(x, p, train) if _on else handed_over(x, p, train)
+        return ours(x, p, train) if _on else otherwise(x, p, train)
 
     return kernel
 
@@ -195,7 +207,8 @@ _KERNELS: Final = {
 
 # What torch.nn.functional calls, and TorchScript takes for the operators.
 _UNDISPATCHED: Final = {
-    name: undispatched(_KERNELS[name], getattr(torch, name)) for name in ("dropout", "dropout_")
+    name: with_usual(_taken(name, Kind(), inplace), inplace, operator=getattr(torch, name))
+    for name, inplace in (("dropout", False), ("dropout_", True))
 }
 if REGISTER_BUILTIN is not None:
     for _name, _function in _UNDISPATCHED.items():

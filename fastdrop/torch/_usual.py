@@ -47,16 +47,35 @@ _apply_few: Final[Any] = core and core.apply_few
 Kernel = Callable[[Tensor, float, bool], Tensor]
 
 
-def with_usual(other: Kernel, inplace: bool) -> Kernel:
-    """Return a kernel of ``aten::dropout`` that leaves all but the usual tensor to another."""
+def with_usual(other: Kernel, inplace: bool, operator: Kernel | None = None) -> Kernel:
+    """Return a kernel of ``aten::dropout`` that leaves all but the usual tensor to another.
 
-    def dropout(x: Tensor, p: float, train: bool) -> Tensor:
+    With an `operator`, it is one for calls that have not come through torch's dispatcher, whose
+    way into Python and out again costs more than a small dropout. Where there is more
+    for the dispatcher to do than to call the kernel, the operator is called.
+    """
+
+    def dropout(input: Tensor, p: float, train: bool) -> Tensor:
+        x = input
+        if operator is not None and (
+            _is_compiling()
+            or type(x) not in PLAIN
+            or type(p) is not float
+            or train is not True
+            or not x.is_cpu
+            or has_torch_function_unary(x)
+            or is_transforming()
+            or is_jit_tracing()
+            or is_profiling()
+            or is_traced_before_autograd()
+        ):
+            return operator(x, p, train)
         dtype = x.dtype
         if not (
-            type(x) in PLAIN
-            and train
+            train
             and 0.0 < p <= 1.0
             and dtype in _REAL
+            and (operator is not None or type(x) in PLAIN)
             and takes(x)
             and (n := x.numel())
             and (is_contiguous := x.is_contiguous()) | (not inplace)
@@ -109,30 +128,5 @@ def with_usual(other: Kernel, inplace: bool) -> Kernel:
         if inplace:
             _count_change(x)
         return y
-
-    return dropout
-
-
-def undispatched(kernel: Kernel, operator: Kernel) -> Kernel:
-    """Return a kernel where torch's dispatcher would only call it, and the operator elsewhere.
-
-    The dispatcher's way into Python and out again costs more than a small dropout.
-    """
-
-    def dropout(input: Tensor, p: float, train: bool) -> Tensor:
-        if (
-            _is_compiling()
-            or type(input) not in PLAIN
-            or type(p) is not float
-            or train is not True
-            or not input.is_cpu
-            or has_torch_function_unary(input)
-            or is_transforming()
-            or is_jit_tracing()
-            or is_profiling()
-            or is_traced_before_autograd()
-        ):
-            return operator(input, p, train)
-        return kernel(input, p, train)
 
     return dropout

@@ -17,7 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from ._family import Kind, drop, eligible, suits
 from ._internals import is_jit_tracing, is_transforming
 from ._masks import PLAIN
-from ._usual import Kernel, undispatched, with_usual
+from ._usual import Kernel, with_usual
 
 __all__ = [
     "alpha_dropout",
@@ -211,7 +211,7 @@ def _dropout(inplace: bool) -> Kernel:
     def run(input: Tensor, p: float, training: bool) -> Tensor:
         return _run("dropout", _ELEMENTS, input, p, training, inplace, None)
 
-    return undispatched(with_usual(run, inplace), run)
+    return with_usual(run, inplace, operator=run)
 
 
 _USUAL: Final = _dropout(False), _dropout(True)
