@@ -29,8 +29,12 @@ KINDS: Final = {
     "alpha_dropout": Kind(alpha=True),
     "feature_alpha_dropout": Kind(channelwise=True, alpha=True),
 }
-_COMPOSITE: Final = tuple(name + suffix for name in KINDS for suffix in ("", "_"))
-OPERATORS: Final = tuple(f"aten::{name}" for name in (*_COMPOSITE, *_native.KERNELS))
+_EACH: Final = {
+    name + suffix: (name + suffix, kind, suffix == "_")
+    for name, kind in KINDS.items()
+    for suffix in ("", "_")
+}
+OPERATORS: Final = tuple(f"aten::{name}" for name in (*_EACH, *_native.KERNELS))
 
 # Inference tensors are dispatched by their device alone, all others through autograd.
 _KEYS: Final = ("AutogradCPU", "CPU")
@@ -137,9 +141,9 @@ def _install() -> None:
         )
     _let_heap_grow()
     _library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-    for name in _COMPOSITE:
+    for name, kernel in _KERNELS.items():
         for key in _KEYS:
-            _library.impl(name, _KERNELS[name], key)  # type: ignore[no-untyped-call]
+            _library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
         _forget_dispatch(name)
     for name, kernel in _native.kernels(is_enabled).items():
         with warnings.catch_warnings():  # torch says that there was a kernel before
@@ -178,7 +182,8 @@ def _handed_over(name: str) -> Kernel:
     return handed_over
 
 
-def _taken(name: str, kind: Kind, inplace: bool) -> Kernel:
+def _ours(name: str, kind: Kind, inplace: bool, operator: Kernel | None = None) -> Kernel:
+    """Return fastdrop's way, which hands over what it does not take."""
     otherwise = _handed_over(name)
 
     def taken(x: Tensor, p: float, train: bool) -> Tensor:
@@ -186,12 +191,11 @@ def _taken(name: str, kind: Kind, inplace: bool) -> Kernel:
             return drop(x, p, train, kind, inplace)
         return otherwise(x, p, train)
 
-    return taken
+    return with_usual(taken, kind, inplace, operator)
 
 
 def _kernel(name: str, kind: Kind, inplace: bool) -> Kernel:
-    otherwise, taken = _handed_over(name), _taken(name, kind, inplace)
-    ours = with_usual(taken, inplace) if kind == Kind() else taken
+    ours, otherwise = _ours(name, kind, inplace), _handed_over(name)
 
     def kernel(x: Tensor, p: float, train: bool) -> Tensor:
         return ours(x, p, train) if _on else otherwise(x, p, train)
@@ -199,17 +203,10 @@ def _kernel(name: str, kind: Kind, inplace: bool) -> Kernel:
     return kernel
 
 
-_KERNELS: Final = {
-    name + suffix: _kernel(name + suffix, kind, suffix == "_")
-    for name, kind in KINDS.items()
-    for suffix in ("", "_")
-}
+_KERNELS: Final = {name: _kernel(*what) for name, what in _EACH.items()}
 
 # What torch.nn.functional calls, and TorchScript takes for the operators.
-_UNDISPATCHED: Final = {
-    name: with_usual(_taken(name, Kind(), inplace), inplace, operator=getattr(torch, name))
-    for name, inplace in (("dropout", False), ("dropout_", True))
-}
+_UNDISPATCHED: Final = {name: _ours(*what, getattr(torch, name)) for name, what in _EACH.items()}
 if REGISTER_BUILTIN is not None:
     for _name, _function in _UNDISPATCHED.items():
         REGISTER_BUILTIN(_function, f"aten::{_name}")

@@ -17,10 +17,12 @@ from torch.overrides import has_torch_function_unary
 
 from .. import backends
 from .._cy import core
-from ..mask_format import rate
+from ..mask_format import Rate, rate
 from ..rng import Philox4x32
 from ..rng.base import check_status
 from . import _team
+from ._family import Kind
+from ._graph import shape_of_channels
 from ._internals import (
     count_modes,
     forward_ad,
@@ -47,35 +49,45 @@ _apply_few: Final[Any] = core and core.apply_few
 Kernel = Callable[[Tensor, float, bool], Tensor]
 
 
-def with_usual(other: Kernel, inplace: bool, operator: Kernel | None = None) -> Kernel:
-    """Return a kernel of ``aten::dropout`` that leaves all but the usual tensor to another.
+def with_usual(other: Kernel, kind: Kind, inplace: bool, operator: Kernel | None = None) -> Kernel:
+    """Return a kernel that leaves all but the usual tensor to another.
 
     With an `operator`, it is one for calls that have not come through torch's dispatcher, whose
     way into Python and out again costs more than a small dropout. Where there is more
     for the dispatcher to do than to call the kernel, the operator is called.
     """
+    usual = _usual_elements if kind == Kind() else _usual_channels
+    taken = other if kind.alpha else usual(other, inplace)
+    if operator is None:
+        return taken
 
     def dropout(input: Tensor, p: float, train: bool) -> Tensor:
-        x = input
-        if operator is not None and (
+        if (
             _is_compiling()
-            or type(x) not in PLAIN
+            or type(input) not in PLAIN
             or type(p) is not float
             or train is not True
-            or not x.is_cpu
-            or has_torch_function_unary(x)
+            or not input.is_cpu
+            or has_torch_function_unary(input)
             or is_transforming()
             or is_jit_tracing()
             or is_profiling()
             or is_traced_before_autograd()
         ):
-            return operator(x, p, train)
+            return operator(input, p, train)
+        return taken(input, p, train)
+
+    return dropout
+
+
+def _usual_elements(other: Kernel, inplace: bool) -> Kernel:
+    def dropout(x: Tensor, p: float, train: bool) -> Tensor:
         dtype = x.dtype
         if not (
-            train
+            type(x) in PLAIN
+            and train
             and 0.0 < p <= 1.0
             and dtype in _REAL
-            and (operator is not None or type(x) in PLAIN)
             and takes(x)
             and (n := x.numel())
             and (is_contiguous := x.is_contiguous()) | (not inplace)
@@ -88,45 +100,93 @@ def with_usual(other: Kernel, inplace: bool, operator: Kernel | None = None) -> 
         recorded = dual or (x.requires_grad and _is_grad_enabled())
         mask = rate(p)
         if recorded and n <= SMALL:
-            if not is_contiguous:
-                return other(x, p, train)
+            # The product counts the change and may refuse it itself.
             if inplace and (x._base is not None or x.is_leaf):
                 refuse_if_fixed(x)
             y = _empty_like(x)
-            ones, to, code = _ONES_AT[dtype], y.data_ptr(), _REAL[dtype]
-            # Used at once: a finalizer or signal handler might draw this thread's next key.
-            key = new_key_address()
-            status = _apply_few(FILL, key, mask.threshold, mask.scale, code, n, ones, to)
-            if status:
-                check_status(status, Philox4x32.name)
+            if is_contiguous:
+                _write_factors(mask, dtype, n, y)
+            else:
+                _write(mask, dtype, x.shape, _ONES_AT[dtype], (0,) * x.dim(), y, y.stride())
             return x.mul_(y) if inplace else x * y
         if inplace:
             if dual:
                 return other(x, p, train)
             refuse_if_fixed(x)
-        key0, key1 = new_key(None)
         y = x if inplace else _empty_like(x)
-        status = _apply_by(
-            _team.team,
-            FILL,
-            key0,
-            key1,
-            mask.threshold,
-            mask.scale,
-            _REAL[dtype],
-            (n,) if is_contiguous else tuple(x.shape),
-            at,
-            ONE if is_contiguous else x.stride(),
-            y.data_ptr(),
-            ONE if is_contiguous else y.stride(),
-            _num_threads() if n > SMALL else 1,
-        )
-        if status:
-            check_status(status, Philox4x32.name)
+        if is_contiguous:
+            key = _write(mask, dtype, (n,), at, ONE, y, ONE)
+        else:
+            key = _write(mask, dtype, x.shape, at, x.stride(), y, y.stride())
         if recorded:
-            return record(x, ((key0, key1, mask, mask.scale), y, False))
+            return record(x, ((*key, mask, mask.scale), y, False))
         if inplace:
             _count_change(x)
         return y
 
     return dropout
+
+
+def _usual_channels(other: Kernel, inplace: bool) -> Kernel:
+    def dropout(x: Tensor, p: float, train: bool) -> Tensor:
+        dtype, shape = x.dtype, x.shape
+        if not (
+            type(x) in PLAIN
+            and train
+            and 0.0 < p <= 1.0
+            and dtype in _REAL
+            and takes(x)
+            and len(shape) > 2
+            and 0 < (n := shape[0] * shape[1]) <= SMALL
+            and x.numel()
+            and backends.current().name == "cython"
+            and not count_modes()
+        ):
+            return other(x, p, train)
+        if inplace:
+            refuse_if_fixed(x)
+        y = x.new_empty(shape_of_channels(x))
+        _write_factors(rate(p), dtype, n, y)
+        return x.mul_(y) if inplace else x * y
+
+    return dropout
+
+
+def _write_factors(mask: Rate, dtype: torch.dtype, n: int, y: Tensor) -> None:
+    """Write n contiguous elements of a new mask, scale or 0, to y."""
+    to, ones, code = y.data_ptr(), _ONES_AT[dtype], _REAL[dtype]
+    # Used at once: a finalizer or signal handler might draw this thread's next key.
+    key = new_key_address()
+    status = _apply_few(FILL, key, mask.threshold, mask.scale, code, n, ones, to)
+    if status:
+        check_status(status, Philox4x32.name)
+
+
+def _write(
+    mask: Rate,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    at: int,
+    strides: tuple[int, ...],
+    y: Tensor,
+    y_strides: tuple[int, ...],
+) -> tuple[int, int]:
+    """Write what is at an address to y, under a new mask, and return the mask's key."""
+    key = new_key(None)
+    status = _apply_by(
+        _team.team,
+        FILL,
+        *key,
+        mask.threshold,
+        mask.scale,
+        _REAL[dtype],
+        tuple(shape),
+        at,
+        strides,
+        y.data_ptr(),
+        y_strides,
+        _num_threads(),
+    )
+    if status:
+        check_status(status, Philox4x32.name)
+    return key

@@ -211,7 +211,7 @@ def _dropout(inplace: bool) -> Kernel:
     def run(input: Tensor, p: float, training: bool) -> Tensor:
         return _run("dropout", _ELEMENTS, input, p, training, inplace, None)
 
-    return with_usual(run, inplace, operator=run)
+    return with_usual(run, _ELEMENTS, inplace, operator=run)
 
 
 _USUAL: Final = _dropout(False), _dropout(True)
