@@ -121,8 +121,8 @@ cdef extern from "team.h":
 
     int drop_affine_by(const drop_team *, const drop_kernels *, const drop_mask *, drop_arrays *,
                        drop_dtype, const drop_numbers *, int) nogil
-    int drop_bytes_by(const drop_team *, const drop_kernels *, const drop_mask *, uint64_t,
-                      uint8_t *, int) nogil
+    int drop_ones_by(const drop_team *, const drop_kernels *, const drop_mask *, uint64_t,
+                     uint8_t *, int, int) nogil
 
 
 cdef extern from "noise.h":
@@ -426,15 +426,15 @@ def apply_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t t
     return status
 
 
-def bytes_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t threshold,
-             uint64_t n, uintptr_t out, int threads):
-    """Write the first n keep bits, a byte each, by address; return the status."""
+def ones_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t threshold,
+            uint64_t n, uintptr_t out, int item, int threads):
+    """Write the first n keep bits as numbers, bytes or bfloat16, by address; return the status."""
     cdef uint64_t[2] key = [key0, key1]
     cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], 0, threshold)
     cdef const drop_team *functions = NULL if team is None else &team.functions
     cdef int status
     with nogil:
-        status = drop_bytes_by(functions, kernels, &mask, n, <uint8_t *>out, threads)
+        status = drop_ones_by(functions, kernels, &mask, n, <uint8_t *>out, item, threads)
     return status
 
 

@@ -1,8 +1,8 @@
 /* Compiled once per instruction set, with DROP_ISA as its name (setup.py). */
-#include "bytes.h"
 #include "forms.h"
 #include "mask_bits.h"
 #include "normal.h"
+#include "ones.h"
 #include "pcg64.h"
 #include "philox4x32.h"
 #include "philox4x64.h"
@@ -20,7 +20,7 @@ const drop_kernels DROP_JOIN(drop_kernels_, DROP_ISA) = {
     .philox4x64 = philox4x64_fill,
     .pcg64 = pcg64_fill,
     .block_bits = block_bits,
-    .bytes = keep_bytes,
+    .ones = {[DROP_ONES_U8] = ones_u8, [DROP_ONES_BF16] = ones_bf16},
     .apply = {[DROP_F16] = apply_f16, [DROP_BF16] = apply_bf16, [DROP_F32] = apply_f32,
               [DROP_F64] = apply_f64, [DROP_C64] = apply_c64, [DROP_C128] = apply_c128},
     .pipe = {[DROP_F16] = pipe_f16, [DROP_BF16] = pipe_bf16, [DROP_F32] = pipe_f32,

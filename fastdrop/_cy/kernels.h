@@ -81,12 +81,17 @@ typedef void (*drop_form_run)(const drop_input *in, char *y, ptrdiff_t y_stride,
 typedef void (*drop_noise_run)(const uint64_t *words, const char *x, char *y, size_t n, int factor,
                                double spread, int streaming);
 
+/* n keep bits as numbers, 1 or 0: bytes, or bfloat16. */
+typedef void (*drop_ones_run)(const uint64_t *keep, size_t n, void *out);
+
+enum { DROP_ONES_U8, DROP_ONES_BF16, DROP_ONES }; /* the number is one less than an item's bytes */
+
 typedef struct {
     const char *name;      /* of the instruction set */
     void (*prepare)(void); /* fills tables: call it once, before anything else */
     fastdrop_fill philox4x32, philox4x64, pcg64;
     int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
-    void (*bytes)(const uint64_t *keep, size_t n, uint8_t *out); /* n bits, a byte each */
+    drop_ones_run ones[DROP_ONES];
     drop_apply_run apply[DROP_DTYPES];
     drop_pipe_run pipe[DROP_DTYPES];
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */

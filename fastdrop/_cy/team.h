@@ -70,7 +70,8 @@ typedef struct {
     const drop_arrays *arrays; /* at least one axis, or one element */
     ptrdiff_t row_size;        /* elements: a row has all axes but the first */
     const drop_numbers *affine; /* y = keep ? x * scale + shift : dropped */
-    uint8_t *bytes;            /* or, without arrays, where the keep bits go */
+    uint8_t *ones;             /* or, without arrays, where the keep bits go */
+    int item;                  /* as numbers of so many bytes */
 } drop_by_operation;
 
 static inline int drop_affine_part(const void *operation, ptrdiff_t row, ptrdiff_t rows, int threads)
@@ -98,10 +99,11 @@ static inline int drop_affine_part(const void *operation, ptrdiff_t row, ptrdiff
     return drop_evaluate(o->kernels, &whole, threads);
 }
 
-static inline int drop_bytes_part(const void *operation, ptrdiff_t row, ptrdiff_t rows, int threads)
+static inline int drop_ones_part(const void *operation, ptrdiff_t row, ptrdiff_t rows, int threads)
 {
     const drop_by_operation *o = operation;
-    return drop_bytes(o->kernels, o->mask, (uint64_t)row, (uint64_t)rows, o->bytes + row, threads);
+    return drop_ones(o->kernels, o->mask, (uint64_t)row, (uint64_t)rows, o->ones + row * o->item, o->item,
+                     threads);
 }
 
 /* y = keep ? x * scale + shift : dropped, from the mask's first element on. */
@@ -122,12 +124,12 @@ static inline int drop_affine_by(const drop_team *team, const drop_kernels *kern
     return drop_by(team, drop_affine_part, &o, arrays->ndim ? arrays->shape[0] : 1, row_size, threads);
 }
 
-/* Keep bits of the mask's first n elements, a byte each. */
-static inline int drop_bytes_by(const drop_team *team, const drop_kernels *kernels,
-                                const drop_mask *mask, uint64_t n, uint8_t *bytes, int threads)
+/* Keep bits of the mask's first n elements, as drop_ones writes them. */
+static inline int drop_ones_by(const drop_team *team, const drop_kernels *kernels, const drop_mask *mask,
+                               uint64_t n, uint8_t *ones, int item, int threads)
 {
-    drop_by_operation o = {.kernels = kernels, .mask = mask, .bytes = bytes};
-    return drop_by(team, drop_bytes_part, &o, (ptrdiff_t)n, 1, threads);
+    drop_by_operation o = {.kernels = kernels, .mask = mask, .ones = ones, .item = item};
+    return drop_by(team, drop_ones_part, &o, (ptrdiff_t)n, 1, threads);
 }
 
 #endif

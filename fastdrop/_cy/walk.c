@@ -34,7 +34,7 @@ typedef struct {
     uint64_t band_words;
     atomic_flag *occupied; /* and which of them are in use */
     uint8_t *bits_out;
-    int as_bytes;
+    int item;              /* bytes of a number in its place, or 0 */
     atomic_int failure;
 } operation;
 
@@ -295,7 +295,7 @@ static void bits_task(void *context, int64_t task)
     uint64_t n = min_u64(TASK_BITS, op->size - at);
     int status = range_bits(op, op->first + at, n, words);
     if (status) fail(op, status);
-    else if (op->as_bytes) op->kernels->bytes(words, n, op->bits_out + at);
+    else if (op->item) op->kernels->ones[op->item - 1](words, n, op->bits_out + at * (uint64_t)op->item);
     else memcpy(op->bits_out + at / 8, words, (n + 7) / 8);
 }
 
@@ -314,10 +314,10 @@ int drop_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first
     return write_bits(&op, threads);
 }
 
-int drop_bytes(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
-               uint8_t *out, int threads)
+int drop_ones(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
+              uint8_t *out, int item, int threads)
 {
     operation op = {.kernels = kernels, .mask = mask, .first = first, .size = n, .bits_out = out,
-                    .as_bytes = 1};
+                    .item = item};
     return write_bits(&op, threads);
 }

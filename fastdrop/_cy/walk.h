@@ -26,8 +26,8 @@ int drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t firs
 int drop_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
               uint8_t *out, int threads);
 
-/* The same, a byte an element: 1 where the mask keeps, 0 elsewhere. */
-int drop_bytes(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
-               uint8_t *out, int threads);
+/* The same, a number each, 1 or 0: bytes (item = 1) or bfloat16 (item = 2). */
+int drop_ones(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
+              uint8_t *out, int item, int threads);
 
 #endif

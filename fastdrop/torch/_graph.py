@@ -21,7 +21,7 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from ..mask_format import rate
 from . import _inductor
-from ._masks import evaluated, key_words, new_key_tensor, to_bool
+from ._masks import evaluated, key_words, new_key_tensor, ones
 
 _COMPLIANT: Final = (torch.Tag.pt2_compliant_tag,)
 _RANDOM: Final = (torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded)
@@ -60,8 +60,9 @@ def masked(
 
 def keep(key: Tensor, size: Sequence[int], p: float) -> Tensor:
     """Return whether the mask of a key keeps: bool, of a size."""
+    # The operator's are numbers, in the type that Inductor's loops load fastest.
     kept: Tensor = _KEEP(key, size, p)
-    return kept
+    return kept > 0.5
 
 
 def _masked(
@@ -71,7 +72,8 @@ def _masked(
 
 
 def _keep(key: Tensor, size: Sequence[int], p: float) -> Tensor:
-    return to_bool((*key_words(key), rate(p), 1.0), prod(size)).view(size)
+    mask = *key_words(key), rate(p), 1.0
+    return ones(mask, prod(size), torch.bfloat16).view(size)
 
 
 def _fake_masked(x: Tensor, key: Tensor, *_: float) -> Tensor:
@@ -80,7 +82,7 @@ def _fake_masked(x: Tensor, key: Tensor, *_: float) -> Tensor:
 
 
 def _fake_keep(key: Tensor, size: Sequence[int], p: float) -> Tensor:
-    return torch.empty(size, dtype=torch.bool, device="cpu")
+    return torch.empty(size, dtype=torch.bfloat16, device="cpu")
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What Inductor makes of `fastdrop::masked`: a mask of bytes, and a product in its own loops.
+"""What Inductor makes of `fastdrop::masked`: bytes of a mask, and a product in its own loops.
 
 As an operator of its own, a mask would cost a pass over memory. So Inductor multiplies
 where it reads the input or uses the output anyway, by bytes that an operator makes.
@@ -7,33 +7,123 @@ where it reads the input or uses the output anyway, by bytes that an operator ma
 from __future__ import annotations
 
 import sys
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import torch
+from torch import Tensor
+from torch.fx import Node
+from torch.utils.checkpoint import CheckpointPolicy
+
+from ._internals import UNKNOWN
+
+_known: Final[set[int]] = set()
 
 
 def prepare() -> None:
     """Tell Inductor, if it has been imported, before it compiles a graph with the operator."""
-    inductor = sys.modules.get("torch._inductor.lowering")
-    operator = torch.ops.fastdrop.masked.default
-    if inductor is not None and operator not in inductor.lowerings:
-        _register(inductor, operator)
+    lowering = sys.modules.get("torch._inductor.lowering")
+    if lowering is None or _known:
+        return
+    _known.add(id(lowering))
+    try:
+        for operator in _masked(), torch.ops.fastdrop.keep.default:
+            lowering.make_fallback(operator, warn=False)
+        _register_patterns()
+    except (AttributeError, ImportError, TypeError) as error:  # it has no public interface for this
+        UNKNOWN.append(f"torch._inductor ({error})")
 
 
-def _register(inductor: Any, operator: Any) -> None:
-    lowered, aten = inductor.lowerings, torch.ops.aten
-    by_operator = inductor.fallback_handler(operator, add_to_fallback_set=False)
-    mask = inductor.fallback_handler(torch.ops.fastdrop.keep.default, add_to_fallback_set=False)
+def _masked() -> Any:
+    return torch.ops.fastdrop.masked.default
 
-    def masked(
-        x: Any, key: Any, p: float, scale: float, shift: float = 0.0, dropped: float = 0.0
-    ) -> Any:
-        if x.get_dtype().is_complex or x.get_device().type != "cpu":
-            return by_operator(x, key, p, scale, shift, dropped)
-        y = lowered[aten.mul.Tensor](x, scale)
-        if shift:
-            y = lowered[aten.add.Tensor](y, shift)
-        zero = inductor.full_like(x, dropped)
-        return lowered[aten.where.self](mask(key, x.get_size(), p), y, zero)
 
-    inductor.register_lowering(operator, type_promotion_kind=None)(masked)
+def _register_patterns() -> None:
+    matcher = import_module("torch._inductor.pattern_matcher")
+    passes = import_module("torch._inductor.fx_passes.joint_graph")
+    call, any_of, aten = matcher.CallFunction, matcher.KeywordArg, torch.ops.aten
+    masks = [any_of(name) for name in ("key", "p", "scale")]
+    numbers = [any_of(name) for name in ("shift", "dropped")]
+    patterns = (
+        (
+            call(
+                aten.where.self,
+                call(aten.le.Scalar, any_of("activation"), 0),
+                any_of("zero"),
+                call(_masked(), any_of("grad"), *masks),
+            ),
+            _is_after_relu,
+            _by_sign,
+        ),
+        (call(_masked(), any_of("x"), *masks), _is_lowered, _by_bytes),
+        (call(_masked(), any_of("x"), *masks, *numbers), _is_lowered, _by_bytes),
+    )
+    for pattern, check, handler in patterns:
+        register = matcher.register_graph_pattern(
+            pattern, extra_check=check, pass_dict=passes.patterns
+        )
+        register(handler)
+
+
+def _is_lowered(match: Any) -> bool:
+    x = match.kwargs["x"].meta["val"]
+    return not x.is_complex() and x.device.type == "cpu"
+
+
+def _by_bytes(match: Any, x: Node, key: Node, **numbers: float) -> None:
+    """Put operators that Inductor knows in the place of one that it does not."""
+
+    def masked(x: Tensor, key: Tensor) -> Tensor:
+        return _masked_by_bytes(x, key, **numbers)
+
+    match.replace_by_example(masked, [x, key])
+    # The backward pass makes the numbers again: saved, they would be half the input's memory.
+    for user in key.users:
+        if user.target is torch.ops.fastdrop.keep.default:
+            user.meta["recompute"] = CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _masked_by_bytes(
+    x: Tensor, key: Tensor, p: float, scale: float, shift: float = 0.0, dropped: float = 0.0
+) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    kept = torch.ops.fastdrop.keep(key, x.shape, p).to(wide)
+    if shift:
+        return torch.where(kept > 0.5, x * scale + shift, dropped)
+    # To choose by a mask takes Inductor's loops three times what a product does, and
+    # with one of bool they would branch for each element.
+    y: Tensor = x * (kept * scale)
+    return y.to(x.dtype)
+
+
+# Where relu kept nothing and where dropout did not, dropout's output is 0. So the backward pass
+# of both together looks at its sign, and needs neither the mask nor what relu made, which the
+# graph would otherwise keep as bool.
+
+
+def _is_after_relu(match: Any) -> bool:
+    return _output_of_relu(**match.kwargs) is not None
+
+
+def _output_of_relu(
+    activation: Node, key: Node, p: float, scale: float, **_: object
+) -> Node | None:
+    """Return dropout's output where its input is a relu's output, under this mask."""
+    while activation.target is torch.ops.aten.alias.default:
+        activation = activation.args[0]  # type: ignore[assignment]
+    if activation.target is not torch.ops.aten.relu.default:
+        return None
+    how = activation, key, p, scale
+    return next((n for n in activation.users if n.target is _masked() and n.args == how), None)
+
+
+def _by_sign(match: Any, zero: Node, grad: Node, scale: float, **mask: Any) -> None:
+    whole, output = match.output_node(), _output_of_relu(scale=scale, **mask)
+    aten: Final = torch.ops.aten
+    with whole.graph.inserting_before(whole):
+        none = whole.graph.call_function(aten.le.Scalar, (output, 0))
+        scaled = whole.graph.call_function(aten.mul.Tensor, (grad, scale))
+    none.meta["val"] = output.meta["val"] <= 0  # type: ignore[union-attr]
+    scaled.meta["val"] = whole.meta["val"]
+    whole.args = (none, zero, scaled)
+    match.erase_nodes()

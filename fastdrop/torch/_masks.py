@@ -151,7 +151,7 @@ def may_overlap(x: Tensor) -> bool:
 
 def _evaluate_by_torch(x: Tensor, mask: Mask, out: Tensor, shift: float, dropped: float) -> None:
     with torch.no_grad():
-        kept = to_bool(mask, x.numel()).view(x.shape)
+        kept = ones(mask, x.numel(), torch.bool).view(x.shape)
         half = x.dtype in (torch.float16, torch.bfloat16)
         y = (x.float() if half else x) * mask[3] + shift if shift else x * mask[3]
         out.copy_(torch.where(kept, y, dropped))
@@ -164,12 +164,12 @@ def evaluated(x: Tensor, mask: Mask, shift: float = 0.0, dropped: float = 0.0) -
     return out
 
 
-def to_bool(mask: Mask, n: int) -> Tensor:
-    """Return whether each of n elements is kept: bool, shape (n,)."""
+def ones(mask: Mask, n: int, dtype: torch.dtype) -> Tensor:
+    """Return 1 where each of n elements is kept, 0 elsewhere: bool or bfloat16, shape (n,)."""
     key0, key1, rate, _ = mask
-    kept = torch.empty(n, dtype=torch.bool, device="cpu")
+    kept = torch.empty(n, dtype=dtype, device="cpu")
     if backends.current().name == "cython":
-        status = core.bytes_by(
+        status = core.ones_by(
             _team.team,
             FILL,
             key0,
@@ -177,13 +177,18 @@ def to_bool(mask: Mask, n: int) -> Tensor:
             rate.threshold,
             n,
             kept.data_ptr(),
+            kept.itemsize,
             torch.get_num_threads(),
         )
         if status:
             check_status(status, Philox4x32.name)
         return kept
+    return kept.copy_(_bits_by_numpy(mask, n))
+
+
+def _bits_by_numpy(mask: Mask, n: int) -> Tensor:
+    key0, key1, rate, _ = mask
     packed = np.empty(-(-n // 8), np.uint8)
     stream = Stream(Philox4x32, np.array([key0, key1], np.uint64))
     backends.current().bits(stream, 0, rate, 0, n, packed)
-    bits = np.unpackbits(packed, count=n, bitorder="little").view(np.bool_)
-    return kept.copy_(torch.from_numpy(bits))
+    return torch.from_numpy(np.unpackbits(packed, count=n, bitorder="little").view(np.bool_))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..mask_format import rate
-from ._masks import PLAIN, evaluated, new_key, takes, to_bool
+from ._masks import PLAIN, evaluated, new_key, ones, takes
 
 KERNELS: Final = ("native_dropout", "native_dropout_backward")
 
@@ -28,7 +28,7 @@ def kernels(is_enabled: Callable[[], bool]) -> dict[str, Callable[..., Any]]:
         if is_enabled() and type(x) in PLAIN and takes(x) and 0.0 < p <= 1.0 and x.is_contiguous():
             scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
             mask = (*new_key(None), rate(p), scale)
-            return evaluated(x, mask), to_bool(mask, x.numel()).view(x.shape)
+            return evaluated(x, mask), ones(mask, x.numel(), torch.bool).view(x.shape)
         kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1.0 - p)
         return x.mul(kept).mul_(1.0 / (1.0 - p) if p < 1.0 else 0.0), kept
 

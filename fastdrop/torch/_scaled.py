@@ -35,8 +35,8 @@ from ._masks import (
     may_overlap,
     new_key,
     new_key_tensor,
+    ones,
     takes,
-    to_bool,
 )
 from ._ownership import is_free
 
@@ -134,13 +134,13 @@ class _Drawn(NamedTuple):
 
     def factors(self, x: Tensor, channels: bool) -> Tensor:
         """Return scale or 0 for each element of the mask."""
-        ones = x.new_ones(shape_of_channels(x)) if channels else torch.ones_like(x)
-        return self.evaluated(ones, 0.0, 0.0, inplace=self.key is None)
+        all_kept = x.new_ones(shape_of_channels(x)) if channels else torch.ones_like(x)
+        return self.evaluated(all_kept, 0.0, 0.0, inplace=self.key is None)
 
     def keep(self, x: Tensor, channels: bool) -> Tensor:
         shape = shape_of_channels(x) if channels else x.shape
         if self.key is None:
-            return to_bool(self.mask, prod(shape)).view(shape)
+            return ones(self.mask, prod(shape), torch.bool).view(shape)
         return _graph.keep(self.key, shape, self.mask[2].p)
 
 
@@ -222,8 +222,7 @@ record: Final[Callable[[Tensor, tuple[Mask, Tensor, bool]], Tensor]] = _internal
 def _transposed(x: Tensor, mask: Mask, channels: bool) -> Tensor:
     """Return x, a gradient or tangent, under a forward's mask."""
     if channels:
-        ones = torch.ones(shape_of_channels(x), dtype=x.dtype, device="cpu")
-        return x * evaluated(ones, mask)
+        return x * evaluated(torch.ones(shape_of_channels(x), dtype=x.dtype, device="cpu"), mask)
     if _is_data(x):
         return evaluated(x, mask)
     if is_transforming() or not (has_storage(x) and takes(x)):

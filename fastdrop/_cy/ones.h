@@ -1,6 +1,6 @@
-/* Keep bits as bytes, 1 or 0: what others take for a mask. */
-#ifndef DROP_BYTES_H
-#define DROP_BYTES_H
+/* Keep bits as numbers, 1 or 0: what others take for a mask. */
+#ifndef DROP_ONES_H
+#define DROP_ONES_H
 
 #include "vec.h"
 
@@ -11,8 +11,9 @@ static inline uint64_t byte_to_bytes(uint64_t bits)
     return (one_each + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
 }
 
-static void keep_bytes(const uint64_t *keep, size_t n, uint8_t *out)
+static void ones_u8(const uint64_t *keep, size_t n, void *to)
 {
+    uint8_t *out = to;
     size_t i = 0;
 #if defined(__AVX2__)
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u);
@@ -29,6 +30,24 @@ static void keep_bytes(const uint64_t *keep, size_t n, uint8_t *out)
         if (n - i >= 8) memcpy(out + i, &bytes, 8);
         else memcpy(out + i, &bytes, n - i);
     }
+}
+
+static void ones_bf16(const uint64_t *keep, size_t n, void *to)
+{
+    enum { ONE = 0x3f80 };
+    uint16_t *out = to;
+    size_t i = 0;
+#if defined(__AVX2__)
+    const __m256i bit = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192,
+                                          16384, (short)32768);
+    const __m256i one = _mm256_set1_epi16(ONE);
+    for (; i + 16 <= n; i += 16) {
+        const __m256i copies = _mm256_set1_epi16((short)(keep[i / 64] >> i % 64));
+        const __m256i kept = _mm256_cmpeq_epi16(_mm256_and_si256(copies, bit), bit);
+        _mm256_storeu_si256((__m256i *)(out + i), _mm256_and_si256(kept, one));
+    }
+#endif
+    for (; i < n; i++) out[i] = keep[i / 64] >> i % 64 & 1 ? ONE : 0;
 }
 
 #endif
