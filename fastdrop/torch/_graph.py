@@ -82,6 +82,7 @@ def _fake_masked(x: Tensor, key: Tensor, *_: float) -> Tensor:
 
 
 def _fake_keep(key: Tensor, size: Sequence[int], p: float) -> Tensor:
+    _inductor.prepare()
     return torch.empty(size, dtype=torch.bfloat16, device="cpu")
 
 

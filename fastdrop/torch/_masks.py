@@ -38,9 +38,9 @@ PLAIN: Final = (Tensor, Parameter)
 ONE: Final = (1,)  # the stride of what is contiguous
 FILL: Final = 0 if core is None else core.fill_address(Philox4x32.name)
 
-# A word of a key is below this, whether `random_` draws it or `randint`: a generator in
-# one state gives one key, wherever it is drawn.
-KEY_END: Final = (1 << 63) - 1
+# `random_` takes a generator's 64 bits modulo 2^63, and so does `randint` of a range so
+# long, which has to begin below 0: a generator in one state gives one key, wherever it is drawn.
+_HALF: Final = 1 << 62
 
 
 @contextmanager
@@ -71,31 +71,41 @@ _key = _Key()
 def new_key(generator: torch.Generator | None) -> tuple[int, int]:
     """Draw a key of 126 random bits from a torch generator; None for the default one."""
     draw, words, _ = _key.parts
-    draw(0, KEY_END, generator=generator) if generator else draw(0, KEY_END)
+    draw(generator=generator) if generator else draw()
     return words[0], words[1]
 
 
 def new_key_address() -> int:
     """Draw a key from torch's default generator; return where it is until this thread's next."""
     draw, _, address = _key.parts
-    draw(0, KEY_END)
+    draw()
     return address
 
 
 def new_key_tensor(generator: torch.Generator | None) -> Tensor:
     """Draw a key as an operator that modes and graphs see: int64, shape (2,)."""
-    return torch.randint(KEY_END, (2,), dtype=torch.int64, device="cpu", generator=generator)
+    return torch.randint(-_HALF, _HALF, (2,), dtype=torch.int64, device="cpu", generator=generator)
 
 
 def key_words(key: Tensor) -> tuple[int, int]:
-    """Return what a key that has been drawn as a tensor holds."""
+    """Return the words of a key that has been drawn as a tensor."""
     key0, key1 = key.tolist()
-    return key0, key1
+    return key0 + _HALF, key1 + _HALF
+
+
+def key_tensor(key0: int, key1: int) -> Tensor:
+    """Return the tensor that would have had to be drawn for a key."""
+    return torch.tensor([key0 - _HALF, key1 - _HALF], dtype=torch.int64, device="cpu")
+
+
+def is_dense(x: Tensor) -> bool:
+    """Whether x has strides, and all its elements in one piece of memory."""
+    return x.layout is torch.strided and not x.is_nested
 
 
 def takes(x: Tensor) -> bool:
     """Whether the kernels know the dtype, and how the elements lie in memory."""
-    return x.dtype in CODES and x.layout is torch.strided and not x.is_nested
+    return x.dtype in CODES and is_dense(x)
 
 
 def evaluate(x: Tensor, mask: Mask, out: Tensor, shift: float = 0.0, dropped: float = 0.0) -> None:

@@ -31,6 +31,7 @@ from ._masks import (
     Mask,
     evaluate,
     evaluated,
+    key_tensor,
     key_words,
     may_overlap,
     new_key,
@@ -229,7 +230,7 @@ def _transposed(x: Tensor, mask: Mask, channels: bool) -> Tensor:
         return x * evaluated(torch.ones(x.shape, dtype=x.dtype, device="cpu"), mask)
     if count_modes() > 0:
         key0, key1, rate, scale = mask
-        return _graph.masked(x, torch.tensor([key0, key1], device="cpu"), rate.p, scale)
+        return _graph.masked(x, key_tensor(key0, key1), rate.p, scale)
     return record(x, (mask, evaluated(x, mask), False))
 
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import has_torch_function_unary
 
 from .. import backends
 from .._cy import core
@@ -31,14 +30,13 @@ from ._internals import (
     is_traced_before_autograd,
     is_transforming,
 )
-from ._masks import CODES, FILL, ONE, PLAIN, new_key, new_key_address, takes, undisturbed
+from ._masks import CODES, FILL, ONE, PLAIN, is_dense, new_key, new_key_address, undisturbed
 from ._scaled import SMALL, record, refuse_if_fixed
 
 _REAL: Final = {dtype: code for dtype, code in CODES.items() if not dtype.is_complex}
 with undisturbed():
     _ONES: Final = {dtype: torch.from_numpy(np.ones(SMALL)).to(dtype) for dtype in _REAL}
     _ONES_AT: Final = {dtype: ones.data_ptr() for dtype, ones in _ONES.items()}
-_is_compiling: Final = torch.compiler.is_dynamo_compiling
 _empty_like: Final = torch.empty_like
 _is_grad_enabled: Final = torch.is_grad_enabled
 _num_threads: Final = torch.get_num_threads
@@ -63,12 +61,10 @@ def with_usual(other: Kernel, kind: Kind, inplace: bool, operator: Kernel | None
 
     def dropout(input: Tensor, p: float, train: bool) -> Tensor:
         if (
-            _is_compiling()
-            or type(input) not in PLAIN
+            type(input) not in PLAIN
             or type(p) is not float
             or train is not True
             or not input.is_cpu
-            or has_torch_function_unary(input)
             or is_transforming()
             or is_jit_tracing()
             or is_profiling()
@@ -88,7 +84,7 @@ def _usual_elements(other: Kernel, inplace: bool) -> Kernel:
             and train
             and 0.0 < p <= 1.0
             and dtype in _REAL
-            and takes(x)
+            and is_dense(x)
             and (n := x.numel())
             and (is_contiguous := x.is_contiguous()) | (not inplace)
             and (at := x.data_ptr())  # x may stand for zeros without having memory
@@ -105,7 +101,7 @@ def _usual_elements(other: Kernel, inplace: bool) -> Kernel:
                 refuse_if_fixed(x)
             y = _empty_like(x)
             if is_contiguous:
-                _write_factors(mask, dtype, n, y)
+                _write_few(mask, dtype, n, _ONES_AT[dtype], y)
             else:
                 _write(mask, dtype, x.shape, _ONES_AT[dtype], (0,) * x.dim(), y, y.stride())
             return x.mul_(y) if inplace else x * y
@@ -114,7 +110,9 @@ def _usual_elements(other: Kernel, inplace: bool) -> Kernel:
                 return other(x, p, train)
             refuse_if_fixed(x)
         y = x if inplace else _empty_like(x)
-        if is_contiguous:
+        if n <= SMALL and is_contiguous and not recorded:
+            _write_few(mask, dtype, n, at, y)
+        elif is_contiguous:
             key = _write(mask, dtype, (n,), at, ONE, y, ONE)
         else:
             key = _write(mask, dtype, x.shape, at, x.stride(), y, y.stride())
@@ -135,7 +133,7 @@ def _usual_channels(other: Kernel, inplace: bool) -> Kernel:
             and train
             and 0.0 < p <= 1.0
             and dtype in _REAL
-            and takes(x)
+            and is_dense(x)
             and len(shape) > 2
             and 0 < (n := shape[0] * shape[1]) <= SMALL
             and x.numel()
@@ -146,18 +144,18 @@ def _usual_channels(other: Kernel, inplace: bool) -> Kernel:
         if inplace:
             refuse_if_fixed(x)
         y = x.new_empty(shape_of_channels(x))
-        _write_factors(rate(p), dtype, n, y)
+        _write_few(rate(p), dtype, n, _ONES_AT[dtype], y)
         return x.mul_(y) if inplace else x * y
 
     return dropout
 
 
-def _write_factors(mask: Rate, dtype: torch.dtype, n: int, y: Tensor) -> None:
-    """Write n contiguous elements of a new mask, scale or 0, to y."""
-    to, ones, code = y.data_ptr(), _ONES_AT[dtype], _REAL[dtype]
+def _write_few(mask: Rate, dtype: torch.dtype, n: int, at: int, y: Tensor) -> None:
+    """Write n contiguous elements that are at an address to y, under a new mask."""
+    to, code = y.data_ptr(), _REAL[dtype]
     # Used at once: a finalizer or signal handler might draw this thread's next key.
     key = new_key_address()
-    status = _apply_few(FILL, key, mask.threshold, mask.scale, code, n, ones, to)
+    status = _apply_few(FILL, key, mask.threshold, mask.scale, code, n, at, to)
     if status:
         check_status(status, Philox4x32.name)
 

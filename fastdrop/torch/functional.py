@@ -28,6 +28,7 @@ __all__ = [
     "feature_alpha_dropout",
 ]
 
+_is_compiling: Final = torch.compiler.is_dynamo_compiling
 _ELEMENTS: Final = Kind()
 _CHANNELS: Final = Kind(channelwise=True)
 
@@ -80,7 +81,7 @@ def dropout(
     >>> y.unique()
     tensor([0., 2.])
     """
-    if generator is None:
+    if generator is None and not (_is_compiling() or has_torch_function_unary(input)):
         return _USUAL[bool(inplace)](input, p, training)
     return _run("dropout", _ELEMENTS, input, p, training, inplace, generator)
 
