@@ -39,6 +39,8 @@ OPERATORS: Final = tuple(f"aten::{name}" for name in (*_EACH, *_native.KERNELS))
 # Inference tensors are dispatched by their device alone, all others through autograd.
 _KEYS: Final = ("AutogradCPU", "CPU")
 
+_BY_KEY: Final = "_op_dk"  # calls an operator's kernel for a key: not public, nor is another way
+
 _LARGE: Final = 31 << 20  # bytes: less than 32 MB, from where on glibc learns no more
 
 _lock = threading.Lock()
@@ -56,8 +58,9 @@ def enable() -> tuple[str, ...]:
     recurrent layers, in code that exists already and in code to come. Other
     devices, dtypes and layouts, tensor subclasses and functorch transforms stay
     with torch's own kernels. Graphs that torch.compile made before stay as
-    they are. Calling it again changes nothing. With glibc, the first call also
-    lets the process keep up to 62 MB of freed memory for new arrays.
+    they are (`torch._dynamo.reset()` forgets them). Calling it again changes
+    nothing. With glibc, the first call also lets the process keep up to 62 MB of
+    freed memory for new arrays.
 
     Returns
     -------
@@ -133,6 +136,8 @@ def _switch(on: bool | None = None, blocks: int = 0) -> None:
 
 def _install() -> None:
     global _library
+    if not hasattr(torch.ops.aten.dropout.default, _BY_KEY):
+        _refuse()
     if UNKNOWN:
         warnings.warn(
             f"fastdrop.torch does not know torch {torch.__version__}, which lacks "
@@ -157,8 +162,14 @@ def _forget_dispatch(name: str) -> None:
 
     It remembers what it found when the operator was traced before.
     """
-    overload = getattr(torch.ops.aten, name).default
-    overload._dispatch_cache.clear()
+    getattr(getattr(torch.ops.aten, name).default, "_dispatch_cache", {}).clear()
+
+
+def _refuse(*_: object) -> Any:
+    raise RuntimeError(
+        f"torch's operators must have {_BY_KEY}, which those of torch {torch.__version__} lack; "
+        "fastdrop.torch's modules and functions work without enable()"
+    )
 
 
 @cache
@@ -174,7 +185,7 @@ def _let_heap_grow() -> None:
 def _handed_over(name: str) -> Kernel:
     """Return torch's own way: what an operator is made of, called below our kernel."""
     operator: torch._ops.OpOverload[Any, Any] = getattr(torch.ops.aten, name).default
-    torchs_own: Callable[..., Tensor] = operator._op_dk
+    torchs_own: Callable[..., Tensor] = getattr(operator, _BY_KEY, _refuse)
 
     def handed_over(x: Tensor, p: float, train: bool) -> Tensor:
         return torchs_own(DispatchKey.CompositeImplicitAutograd, x, p, train)

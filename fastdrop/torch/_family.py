@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..family.alpha import affine
+from ._internals import TRACED
 from ._masks import PLAIN, takes
-from ._scaled import TRACED, is_traced, scaled
+from ._scaled import is_traced, scaled
 
 
 class Kind(NamedTuple):

@@ -8,6 +8,7 @@ a question that cannot be asked is answered as if something were there to heed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any, Final
 
@@ -36,6 +37,10 @@ def _import(module: str, name: str, otherwise: Any) -> Any:
     except (ImportError, AttributeError):
         UNKNOWN.append(f"{module}.{name}")
         return otherwise
+
+
+class _Nothing:
+    """The class of no tensor, where torch's own is not found."""
 
 
 def _yes(*_: object) -> bool:
@@ -91,6 +96,20 @@ REGISTER_BUILTIN: Final[Any] = _import("torch.jit._builtins", "_register_builtin
 # Whether the operators of plain tensors, too, go into a graph.
 proxy_mode: Final[Callable[[], Any]] = _import(
     "torch.fx.experimental.proxy_tensor", "get_proxy_mode", count_modes
+)
+
+
+# What tensors are while a graph is made of them.
+TRACED: Final[tuple[type, ...]] = (
+    _import("torch._subclasses", "FakeTensor", _Nothing),
+    _import("torch._subclasses.functional_tensor", "FunctionalTensor", _Nothing),
+)
+
+# Contexts that switch off what may be active where a constant is made.
+SWITCHES: Final[tuple[Callable[[], Any], ...]] = (
+    _import("torch.utils._python_dispatch", "_disable_current_modes", nullcontext),
+    _find("_C.DisableTorchFunction", nullcontext),
+    _find("_C._DisableFuncTorch", nullcontext),
 )
 
 

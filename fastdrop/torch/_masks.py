@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
-from torch.utils._python_dispatch import _disable_current_modes
 
 from .. import backends
 from .._cy import core
@@ -23,6 +22,7 @@ from ..mask_format import Rate
 from ..rng import Philox4x32
 from ..rng.base import Stream, check_status
 from . import _team
+from ._internals import SWITCHES
 
 Mask = tuple[int, int, Rate, float]
 
@@ -46,12 +46,10 @@ _HALF: Final = 1 << 62
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Make plain tensors, whatever is active where fastdrop is first imported or used."""
-    with (
-        _disable_current_modes(),
-        torch._C.DisableTorchFunction(),
-        torch._C._DisableFuncTorch(),
-        torch.inference_mode(False),
-    ):
+    with ExitStack() as stack:
+        for switch in SWITCHES:
+            stack.enter_context(switch())
+        stack.enter_context(torch.inference_mode(False))
         yield
 
 

@@ -25,7 +25,7 @@ def kernels(is_enabled: Callable[[], bool]) -> dict[str, Callable[..., Any]]:
             return x, torch.empty_like(x)
         if train is False:
             return x.clone(), torch.ones_like(x, dtype=torch.bool)
-        if is_enabled() and type(x) in PLAIN and takes(x) and 0.0 < p <= 1.0 and x.is_contiguous():
+        if is_enabled() and type(x) in PLAIN and takes(x) and 0.0 < p <= 1.0:
             scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
             mask = (*new_key(None), rate(p), scale)
             return evaluated(x, mask), ones(mask, x.numel(), torch.bool).view(x.shape)

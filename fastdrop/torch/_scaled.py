@@ -12,13 +12,12 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch._subclasses import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
 
 from ..mask_format import rate
 from . import _graph, _internals
 from ._graph import shape_of_channels
 from ._internals import (
+    TRACED,
     backward_pass,
     count_modes,
     forward_ad,
@@ -45,8 +44,6 @@ from ._ownership import is_free
 # so few are multiplied by the mask, which torch's own node keeps. docs/torch.md has
 # what either takes, of time and of memory.
 SMALL: Final = 4096
-
-TRACED: Final = (FakeTensor, FunctionalTensor)
 
 
 def scaled(
