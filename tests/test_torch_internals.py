@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 pytest.importorskip("torch")
 
-from torch_support import in_a_fresh_process
+from torch_support import in_a_fresh_process, run_right_in_children
 
 NAMES = [
     "_C._len_torch_dispatch_stack",
@@ -19,50 +17,28 @@ NAMES = [
     "_C._current_graph_task_id",
 ]
 
-EACH_IN_A_CHILD = """
-import json, os, sys, traceback, warnings
-import torch, torch._dynamo
-import fastdrop
-
-def check(name):
-    *path, last = name.split(".")
-    owner = torch
-    for part in path:
-        owner = getattr(owner, part)
-    delattr(owner, last)
-    import fastdrop.torch as ft
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        ft.enable()
-    assert any(f"torch.{name}" in str(warning.message) for warning in caught), caught
-    for functional in torch.nn.functional, ft.functional:
-        for n in 16, 5000:
-            x = torch.ones(n, requires_grad=True)
-            y = functional.dropout(x, 0.5)
-            assert set(y.tolist()) == {0.0, 2.0}
-            y.sum().backward()
-            assert torch.equal(x.grad, y.detach())
-
-for name in json.loads(sys.argv[1]):
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            check(name)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    if os.waitpid(child, 0)[1] == 0:
-        print(name)
+WITHOUT = """
+import warnings
+owner, _, last = {name!r}.rpartition(".")
+delattr(eval("torch." + owner), last)
+import fastdrop.torch as ft
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    ft.enable()
+assert any("torch." + {name!r} in str(warning.message) for warning in caught), caught
+for functional in torch.nn.functional, ft.functional:
+    for n in 16, 5000:
+        x = torch.ones(n, requires_grad=True)
+        y = functional.dropout(x, 0.5)
+        assert set(y.tolist()) == {{0.0, 2.0}}
+        y.sum().backward()
+        assert torch.equal(x.grad, y.detach())
 """
 
 
 @pytest.fixture(scope="module")
 def right() -> list[str]:
-    return in_a_fresh_process(EACH_IN_A_CHILD, json.dumps(NAMES)).split()
+    return run_right_in_children({name: WITHOUT.format(name=name) for name in NAMES})
 
 
 @pytest.mark.parametrize("name", NAMES)

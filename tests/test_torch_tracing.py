@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,13 @@ import pytest
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
-from torch_support import in_a_fresh_process, no_warnings, outcome, state_after  # noqa: E402
+from torch_support import (  # noqa: E402
+    in_a_fresh_process,
+    no_warnings,
+    outcome,
+    run_right_in_children,
+    state_after,
+)
 
 import fastdrop.torch as ft  # noqa: E402
 
@@ -457,32 +462,11 @@ for functional in F, ft.functional:
         assert set(functional.dropout(torch.ones(300), 0.5).tolist()) == {0.0, 2.0}
 """
 
-EACH_IN_A_CHILD = """
-import json, os, sys, traceback
-import torch, torch._dynamo  # which takes longer than all the rest
-from torch.utils.flop_counter import FlopCounterMode
-import fastdrop
-for place, code in json.loads(sys.argv[1]).items():
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            exec(code, {"torch": torch, "FlopCounterMode": FlopCounterMode})
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    if os.waitpid(child, 0)[1] == 0:
-        print(place)
-"""
-
 
 @pytest.fixture(scope="module")
 def good_places():
     codes = {place: code + WORKS for place, code in ODD_PLACES.items()}
-    return in_a_fresh_process(EACH_IN_A_CHILD, json.dumps(codes)).splitlines()
+    return run_right_in_children(codes)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="importing torch for each takes long")
