@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
-from torch_support import affine  # noqa: E402
+from torch_support import MODULES, affine  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
 
@@ -21,14 +21,6 @@ SHAPES = {
     "dropout3d": (20, 30, 4, 2, 2),
     "alpha_dropout": (20, 30),
     "feature_alpha_dropout": (20, 30, 4),
-}
-MODULES = {
-    "dropout": "Dropout",
-    "dropout1d": "Dropout1d",
-    "dropout2d": "Dropout2d",
-    "dropout3d": "Dropout3d",
-    "alpha_dropout": "AlphaDropout",
-    "feature_alpha_dropout": "FeatureAlphaDropout",
 }
 ALPHAS = {"alpha_dropout": (20_000,), "feature_alpha_dropout": (40, 100, 5)}
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
 from torch_support import (  # noqa: E402
+    MODULES,
     in_a_fresh_process,
     no_warnings,
     outcome,
@@ -29,14 +30,6 @@ SHAPES = {
     "Dropout3d": (50, 40, 3, 2, 2),
     "AlphaDropout": (50, 40),
     "FeatureAlphaDropout": (50, 40, 3),
-}
-FUNCTIONS = {
-    "dropout": "Dropout",
-    "dropout1d": "Dropout1d",
-    "dropout2d": "Dropout2d",
-    "dropout3d": "Dropout3d",
-    "alpha_dropout": "AlphaDropout",
-    "feature_alpha_dropout": "FeatureAlphaDropout",
 }
 SIZES = [16, 300, 5000, 100_000]
 
@@ -123,11 +116,11 @@ def test_symbolic_trace_of_all_modules_at_once():
     assert torch.equal(traced.eval()(x), x.flatten(2))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", MODULES)
 def test_functional_in_a_symbolic_trace(name):
     f = getattr(ft.functional, name)
     traced = torch.fx.symbolic_trace(lambda x: f(x * 2.0, P, training=True))
-    x = torch.randn(SHAPES[FUNCTIONS[name]])
+    x = torch.randn(SHAPES[MODULES[name]])
     assert_drops(lambda x: traced(x / 2), x)
 
 
@@ -171,7 +164,7 @@ class Duck:
         return "quack"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", MODULES)
 def test_functional_hands_over_to_torch_function(name):
     duck = Duck()
     assert getattr(ft.functional, name)(duck, 0.3, training=True) == "quack"
@@ -192,9 +185,9 @@ class Functions(torch.overrides.TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", MODULES)
 def test_function_modes_see_functional(name):
-    x = torch.randn(SHAPES[FUNCTIONS[name]])
+    x = torch.randn(SHAPES[MODULES[name]])
     with Functions() as mode:
         y = getattr(ft.functional, name)(x, P, training=True)
     assert name in mode.names
@@ -205,9 +198,9 @@ class Subclass(torch.Tensor):
     pass
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", MODULES)
 def test_functional_keeps_a_subclass(name):
-    x = torch.randn(SHAPES[FUNCTIONS[name]]).as_subclass(Subclass)
+    x = torch.randn(SHAPES[MODULES[name]]).as_subclass(Subclass)
     y = getattr(ft.functional, name)(x, P, training=True)
     assert type(y) is Subclass
     assert not torch.equal(y, x)
@@ -268,35 +261,35 @@ def test_nested_tensors_go_torchs_way(name, requires_grad, inplace, length):
 @pytest.fixture
 def replaced(monkeypatch):
     """Put fastdrop's functions where users put them: over torch's."""
-    for name in FUNCTIONS:
+    for name in MODULES:
         monkeypatch.setattr(F, name, getattr(ft.functional, name))
 
 
 @pytest.mark.usefixtures("replaced")
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", MODULES)
 class TestFunctionalInTorchsPlace:
     def test_bad_p(self, name):
-        x = torch.randn(SHAPES[FUNCTIONS[name]])
+        x = torch.randn(SHAPES[MODULES[name]])
         with pytest.raises(ValueError, match="has to be between 0 and 1, but got 2"):
             getattr(F, name)(x, 2, training=True)
 
     def test_vmap(self, name):
-        x = torch.randn(SHAPES[FUNCTIONS[name]])
+        x = torch.randn(SHAPES[MODULES[name]])
         with no_warnings():
             f = torch.vmap(lambda x: getattr(F, name)(x, P, training=True), randomness="different")
             assert not torch.equal(f(torch.stack([x, x])), torch.stack([x, x]))
 
     def test_meta(self, name):
-        x = torch.ones(SHAPES[FUNCTIONS[name]], device="meta")
+        x = torch.ones(SHAPES[MODULES[name]], device="meta")
         assert getattr(F, name)(x, P, training=True).device.type == "meta"
 
     def test_integers(self, name):
-        x = torch.ones(SHAPES[FUNCTIONS[name]], dtype=torch.int64)
+        x = torch.ones(SHAPES[MODULES[name]], dtype=torch.int64)
         with pytest.raises(RuntimeError):
             getattr(F, name)(x, P, training=True)
 
     def test_drops(self, name):
-        x = torch.randn(SHAPES[FUNCTIONS[name]])
+        x = torch.randn(SHAPES[MODULES[name]])
         assert_drops(lambda x: getattr(F, name)(x, P, training=True), x)
 
 

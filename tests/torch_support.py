@@ -15,6 +15,15 @@ import torch
 
 ALPHA = 1.7580993408473766
 
+MODULES = {  # of functions
+    "dropout": "Dropout",
+    "dropout1d": "Dropout1d",
+    "dropout2d": "Dropout2d",
+    "dropout3d": "Dropout3d",
+    "alpha_dropout": "AlphaDropout",
+    "feature_alpha_dropout": "FeatureAlphaDropout",
+}
+
 
 def affine(p: float) -> tuple[float, float, float]:
     """Return alpha dropout's slope, its intercept, and the value of what is dropped."""

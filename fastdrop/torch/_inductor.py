@@ -7,6 +7,7 @@ where it reads the input or uses the output anyway, by bytes that an operator ma
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
@@ -17,15 +18,16 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from ._internals import UNKNOWN
 
-_known: Final[set[int]] = set()
-
 
 def prepare() -> None:
     """Tell Inductor, if it has been imported, before it compiles a graph with the operator."""
     lowering = sys.modules.get("torch._inductor.lowering")
-    if lowering is None or _known:
-        return
-    _known.add(id(lowering))
+    if lowering is not None:
+        _register(lowering)
+
+
+@cache
+def _register(lowering: Any) -> None:
     try:
         for operator in _masked(), torch.ops.fastdrop.keep.default:
             lowering.make_fallback(operator, warn=False)
