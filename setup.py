@@ -23,9 +23,10 @@ from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
 HERE = Path("fastdrop/_cy")
-KERNELS = str(HERE / "kernels.c")
-MADE_OF = ["setup.py", KERNELS, *map(str, HERE.glob("*.h"))]
-SOURCES = ("walk.c", "evaluate.c", "noise.c", "pool.c", "isa.c")  # and kernels.c
+KERNELS = str(HERE / "kernels/kernels.c")
+MADE_OF = ["setup.py", KERNELS, *map(str, HERE.rglob("*.h"))]
+# Beside kernels.c.
+SOURCES = sorted(str(file.relative_to(HERE)) for file in HERE.glob("*/*.c") if str(file) != KERNELS)
 
 # No contraction: a fused multiply-add would round differently from one
 # instruction set to the next. No trapping math: lets comparisons vectorise. No

@@ -1,6 +1,6 @@
 """Activations and their slopes, in plain NumPy, for the operations that fuse them with dropout.
 
-`_cy/activations.h` takes the same steps. x is float32 or float64; half precision is widened
+`_cy/math/activations.h` takes the same steps. x is float32 or float64; half precision is widened
 before. Where x is NaN so is the result, with x's payload: each formula meets x in one place only.
 
 gelu is x Phi(x) with the normal distribution's Phi (D. Hendrycks, K. Gimpel, "Gaussian error

@@ -2,7 +2,7 @@
 
 Libraries' functions differ from one to the next in the last bit, and so would what is made of
 them. These use + - * /, square roots and the bits of numbers only, which IEEE 754 defines
-exactly, and `_cy/elementary.h` takes the same steps in the same order. Single precision is
+exactly, and `_cy/math/elementary.h` takes the same steps in the same order. Single precision is
 computed in single, double in double. tools/coefficients.py fits the polynomials.
 
 The reductions are the customary ones: J.-M. Muller, "Elementary functions: algorithms and

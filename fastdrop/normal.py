@@ -10,7 +10,7 @@ for polynomials N and D that tools/coefficients.py fits. There are no cases: r i
 of -log(t / 2), in which tails are all but straight, and l is 0 where z is. So the largest
 variate is 8.29, and tails are exact down to probability 2**-53. In double precision |z| is within
 1e-15 of its value, relatively; in single, which reads the same word, within 6e-7, or 1.2e-7
-absolutely where that is more. `_cy/normal.h` takes the same steps.
+absolutely where that is more. `_cy/math/normal.h` takes the same steps.
 
 The inverse as a function of sqrt(-log(t / 2)) is that of M. J. Wichura, "Algorithm AS 241: the
 percentage points of the normal distribution", Applied Statistics 37, 1988.

@@ -56,7 +56,7 @@ def objects(finder: str) -> list[str]:
     """Compile the kernels for a finder, and return the object files."""
     flags = FINDERS[finder].flags
     units = [
-        (KERNELS / "kernels.c", f"kernels_{isa}.o", (*flags, *more, f"-DDROP_ISA={isa}"))
+        (ROOT / settings()["KERNELS"], f"kernels_{isa}.o", (*flags, *more, f"-DDROP_ISA={isa}"))
         for isa, more in reversed(settings()["instruction_sets"]().items())  # longest first
     ]
     units += [

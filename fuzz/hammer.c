@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "evaluate.h"
-#include "isa.h"
-#include "pool.h"
-#include "walk.h"
+#include "drivers/evaluate.h"
+#include "runtime/isa.h"
+#include "runtime/pool.h"
+#include "drivers/walk.h"
 
 enum { TASKS = 97, ROWS = 521, COLUMNS = 1031, SIZE = ROWS * COLUMNS }; /* enough for several threads */
 

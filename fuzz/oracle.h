@@ -2,7 +2,7 @@
 #ifndef FUZZ_ORACLE_H
 #define FUZZ_ORACLE_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 /* keep[i] = 1 or 0 for the first n elements of a block (DROP_BLOCK at most), as
  * docs/mask-format.md has it. Returns what `fill` returned. */

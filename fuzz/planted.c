@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "isa.h"
-#include "pool.h"
-#include "walk.h"
+#include "runtime/isa.h"
+#include "runtime/pool.h"
+#include "drivers/walk.h"
 
 enum { N = 1000 };
 

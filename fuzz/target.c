@@ -10,11 +10,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "evaluate.h"
-#include "isa.h"
+#include "drivers/evaluate.h"
+#include "runtime/isa.h"
 #include "oracle.h"
 #include "target.h"
-#include "walk.h"
+#include "drivers/walk.h"
 
 /* Sanitizers are for the kernels; this file and the oracle run at full speed beside them. */
 #if defined(FUZZ_ASAN)

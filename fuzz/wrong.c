@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "walk.h"
+#include "drivers/walk.h"
 
 int __real_drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
                       drop_arrays *arrays, drop_dtype dtype, double scale, int threads);

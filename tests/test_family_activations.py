@@ -92,7 +92,7 @@ def test_one_pass_is_the_separate_ones(activation: str, backend: str) -> None:
 
 
 def test_both_languages_have_the_same_coefficients() -> None:
-    header = (ROOT / "fastdrop" / "_cy" / "coefficients.h").read_text()
+    header = (ROOT / "fastdrop" / "_cy" / "math" / "coefficients.h").read_text()
     found = {}
     for line in header.replace("{\n", "{").split(";"):
         if "=" in line:

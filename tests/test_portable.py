@@ -37,7 +37,7 @@ DRAW = 5  # as in digests.c
 ALGORITHMS = {"philox4x32": (Philox4x32, 2), "philox": (Philox, 6), "pcg64": (PCG64, 4)}
 
 pytestmark = [
-    pytest.mark.skipif(not (SOURCES / "kernels.c").exists(), reason="only a source tree has them"),
+    pytest.mark.skipif(not (SOURCES / "kernels").exists(), reason="only a source tree has them"),
     pytest.mark.skipif(os.name == "nt", reason="Windows has no compiler for the kernels"),
 ]
 
@@ -100,7 +100,7 @@ def build(compiler: Compiler) -> tuple[Path, str]:
     flags = [*settings["FLAGS"], "-Wall", "-Wextra", f"-I{SOURCES}"]
     sources = [DRIVER, *(SOURCES / name for name in settings["SOURCES"])]
     steps = [
-        (SOURCES / "kernels.c", folder / f"kernels_{isa}.o", [*more, f"-DDROP_ISA={isa}"])
+        (ROOT / settings["KERNELS"], folder / f"kernels_{isa}.o", [*more, f"-DDROP_ISA={isa}"])
         for isa, more in reversed(sets.items())  # longest first
     ]
     steps += [(source, folder / f"{source.stem}.o", []) for source in sources]

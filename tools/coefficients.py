@@ -5,7 +5,7 @@ or quotient of two, whose largest relative error is smallest (E. W. Cheney, "Int
 to approximation theory", 1966, chapters 3 and 5). fastdrop/elementary.py says how each is used.
 
     python tools/coefficients.py            print the fits and their errors
-    python tools/coefficients.py --write    write fastdrop/coefficients.py and _cy/coefficients.h
+    python tools/coefficients.py --write    write their two files, in Python and in C
 
 Needs mpmath. Takes half a minute.
 """
@@ -269,7 +269,7 @@ def main() -> None:
     tables = {name: (fits(i), constants(i)) for i, name in enumerate(PRECISIONS)}
     if sys.argv[1:] == ["--write"]:
         (ROOT / "fastdrop" / "coefficients.py").write_text(in_python(tables))
-        (ROOT / "fastdrop" / "_cy" / "coefficients.h").write_text(in_c(tables))
+        (ROOT / "fastdrop" / "_cy" / "math" / "coefficients.h").write_text(in_c(tables))
     else:
         print(in_python(tables))
 
@@ -305,7 +305,7 @@ def in_python(tables: Tables) -> str:
 
 
 def in_c(tables: Tables) -> str:
-    """Return fastdrop/_cy/coefficients.h."""
+    """Return fastdrop/_cy/math/coefficients.h."""
     lines = [f"/* {NOTE} */", "#ifndef DROP_COEFFICIENTS_H", "#define DROP_COEFFICIENTS_H\n"]
     for name, (polynomials, numbers) in tables.items():
         number = PRECISIONS[name]

@@ -10,11 +10,11 @@ from libc.stdlib cimport free, malloc
 cnp.import_array()
 
 
-cdef extern from "fastdrop_rng.h":
+cdef extern from "include/fastdrop_rng.h":
     ctypedef int (*fastdrop_fill)(const void *, uint64_t, uint64_t, uint64_t *) noexcept nogil
 
 
-cdef extern from "kernels.h":
+cdef extern from "kernels/kernels.h":
     ctypedef enum drop_dtype:
         DROP_F16
         DROP_BF16
@@ -50,12 +50,12 @@ cdef extern from "kernels.h":
         fastdrop_fill pcg64
 
 
-cdef extern from "isa.h":
+cdef extern from "runtime/isa.h":
     const char *const *drop_isa_names()
     const drop_kernels *drop_isa_kernels(const char *)
 
 
-cdef extern from "walk.h":
+cdef extern from "drivers/walk.h":
     enum:
         DROP_MAX_DIMS
         DROP_NO_MEMORY
@@ -81,7 +81,7 @@ cdef extern from "<stdatomic.h>" nogil:
     bint atomic_compare_exchange_weak(atomic_ullong *, unsigned long long *, unsigned long long)
 
 
-cdef extern from "evaluate.h":
+cdef extern from "drivers/evaluate.h":
     ctypedef struct drop_grid:
         int ndim
         int arrays
@@ -103,14 +103,14 @@ cdef extern from "evaluate.h":
     int drop_evaluate(const drop_kernels *, drop_operation *, int) nogil
 
 
-cdef extern from "operation.h":
+cdef extern from "drivers/operation.h":
     enum:
         DROP_SERIAL_BELOW
 
     int drop_item_size(drop_dtype) nogil
 
 
-cdef extern from "team.h":
+cdef extern from "runtime/team.h":
     ctypedef void *drop_team_region
     ctypedef void *drop_team_number
 
@@ -125,7 +125,7 @@ cdef extern from "team.h":
                      uint8_t *, int, int) nogil
 
 
-cdef extern from "noise.h":
+cdef extern from "drivers/noise.h":
     ctypedef struct drop_noise:
         fastdrop_fill fill
         const void *key
@@ -137,7 +137,7 @@ cdef extern from "noise.h":
                        int) nogil
 
 
-cdef extern from "sequential.h":
+cdef extern from "rng/sequential.h":
     int drop_sequential_fill(const void *, uint64_t, uint64_t, uint64_t *) noexcept nogil
 
 

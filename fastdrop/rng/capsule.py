@@ -1,6 +1,6 @@
 """The C side of the RNG seam from Python: making and opening capsules.
 
-The layout is `fastdrop_rng` in `_cy/fastdrop_rng.h`; ctypes reads and writes it,
+The layout is `fastdrop_rng` in `_cy/include/fastdrop_rng.h`; ctypes reads and writes it,
 so that capsules work where the compiled extension could not be built.
 """
 
@@ -67,7 +67,7 @@ def get_include() -> str:
     >>> os.listdir(fastdrop.get_include()).count("fastdrop_rng.h")
     1
     """
-    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "_cy")
+    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "_cy", "include")
 
 
 def make_capsule(address: int, key_words: int) -> object:

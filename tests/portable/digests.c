@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "evaluate.h"
-#include "isa.h"
-#include "noise.h"
-#include "walk.h"
+#include "drivers/evaluate.h"
+#include "runtime/isa.h"
+#include "drivers/noise.h"
+#include "drivers/walk.h"
 
 enum {
     ELEMENTS = 1 << 14, /* that a buffer has room for */

@@ -4,7 +4,7 @@
 
 #include <limits.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 enum { DROP_MAX_DIMS = 64, DROP_NO_MEMORY = INT_MIN };
 

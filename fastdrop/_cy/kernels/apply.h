@@ -8,10 +8,10 @@
 #ifndef DROP_APPLY_H
 #define DROP_APPLY_H
 
-#include "copy.h"
-#include "half.h"
-#include "kernels.h"
-#include "vec.h"
+#include "kernels/copy.h"
+#include "math/half.h"
+#include "kernels/kernels.h"
+#include "kernels/vec.h"
 
 /* Zeroes the lanes whose bit is not set. */
 #if defined(__AVX512F__)

@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-#include "coefficients.h"
-#include "vec.h"
+#include "math/coefficients.h"
+#include "kernels/vec.h"
 
 /* By Horner's rule for odd and even powers apart, so that neither waits for the other; highest power
  * first. `c` is an array. */

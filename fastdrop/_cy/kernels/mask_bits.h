@@ -2,10 +2,10 @@
 #ifndef DROP_MASK_BITS_H
 #define DROP_MASK_BITS_H
 
-#include "copy.h"
-#include "kernels.h"
-#include "philox4x32.h"
-#include "vec.h"
+#include "kernels/copy.h"
+#include "kernels/kernels.h"
+#include "rng/philox4x32.h"
+#include "kernels/vec.h"
 
 enum {
     DROP_PLANES = 4,        /* bits that every element gets */

@@ -1,10 +1,10 @@
-#include "noise.h"
+#include "drivers/noise.h"
 
 #include <stdatomic.h>
 #include <string.h>
 
-#include "operation.h"
-#include "pool.h"
+#include "drivers/operation.h"
+#include "runtime/pool.h"
 
 /* Elements are taken in pieces that lie in a row of words. Where they lie in a row of memory too,
  * a piece is worked on in place; else it goes through buffers, which are filled in memory's order. */

@@ -7,8 +7,8 @@
 #ifndef DROP_PHILOX4X32_H
 #define DROP_PHILOX4X32_H
 
-#include "copy.h"
-#include "vec.h"
+#include "kernels/copy.h"
+#include "kernels/vec.h"
 
 /* The numbers that all counters of a run share. In the first two rounds half of
  * the arithmetic is on numbers that differ in no lane: that half is done once. */

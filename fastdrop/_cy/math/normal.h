@@ -6,8 +6,8 @@
 #ifndef DROP_NORMAL_H
 #define DROP_NORMAL_H
 
-#include "elementary.h"
-#include "forms.h"
+#include "math/elementary.h"
+#include "kernels/forms.h"
 
 typedef int32_t vi32 __attribute__((vector_size(DROP_VEC)));
 

@@ -1,12 +1,12 @@
 /* Compiled once per instruction set, with DROP_ISA as its name (setup.py). */
-#include "forms.h"
-#include "mask_bits.h"
-#include "normal.h"
-#include "ones.h"
-#include "pcg64.h"
-#include "philox4x32.h"
-#include "philox4x64.h"
-#include "pipeline.h"
+#include "kernels/forms.h"
+#include "kernels/mask_bits.h"
+#include "math/normal.h"
+#include "kernels/ones.h"
+#include "rng/pcg64.h"
+#include "rng/philox4x32.h"
+#include "rng/philox4x64.h"
+#include "kernels/pipeline.h"
 
 #define DROP_JOIN_(a, b) a##b
 #define DROP_JOIN(a, b) DROP_JOIN_(a, b)

@@ -2,7 +2,7 @@
 #ifndef DROP_ISA_H
 #define DROP_ISA_H
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 /* The names this build and this processor share, best first; NULL ends them. */
 const char *const *drop_isa_names(void);

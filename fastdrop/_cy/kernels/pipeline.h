@@ -9,10 +9,10 @@
 #ifndef DROP_PIPELINE_H
 #define DROP_PIPELINE_H
 
-#include "apply.h"
-#include "forms.h"
-#include "mask_bits.h"
-#include "philox4x32.h"
+#include "kernels/apply.h"
+#include "kernels/forms.h"
+#include "kernels/mask_bits.h"
+#include "rng/philox4x32.h"
 
 /* The block whose elements are being written. Vectors go to aligned addresses, `head`
  * elements behind the words of the mask. */

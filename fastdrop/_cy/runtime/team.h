@@ -12,9 +12,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "evaluate.h"
-#include "operation.h"
-#include "walk.h"
+#include "drivers/evaluate.h"
+#include "drivers/operation.h"
+#include "drivers/walk.h"
 
 enum { TEAM_FROM = 1 << 16 }; /* elements: fewer are done before the threads have met */
 

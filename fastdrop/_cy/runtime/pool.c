@@ -3,7 +3,7 @@
  * beside torch's) slow each other down a hundredfold, and its static shares wait for the
  * slowest thread. docs/design.md has the measurements.
  */
-#include "pool.h"
+#include "runtime/pool.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -2,7 +2,7 @@
 #ifndef DROP_ACTIVATIONS_H
 #define DROP_ACTIVATIONS_H
 
-#include "elementary.h"
+#include "math/elementary.h"
 
 #define DROP_LAST_GELU_f32 13.25f
 #define DROP_LAST_GELU_f64 37.65625

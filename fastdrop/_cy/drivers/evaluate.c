@@ -1,12 +1,12 @@
-#include "evaluate.h"
+#include "drivers/evaluate.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bits.h"
-#include "operation.h"
-#include "pool.h"
+#include "kernels/bits.h"
+#include "drivers/operation.h"
+#include "runtime/pool.h"
 
 enum { /* elements */
     PIECE = BLOCKS_PER_TASK * DROP_BLOCK, /* under a shared mask, whose bits cost little: a piece has ends, and they cost more */

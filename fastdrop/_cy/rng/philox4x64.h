@@ -7,8 +7,8 @@
 #ifndef DROP_PHILOX4X64_H
 #define DROP_PHILOX4X64_H
 
-#include "copy.h"
-#include "vec.h"
+#include "kernels/copy.h"
+#include "kernels/vec.h"
 
 typedef unsigned __int128 u128;
 

@@ -1,12 +1,12 @@
-#include "walk.h"
+#include "drivers/walk.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bits.h"
-#include "operation.h"
-#include "pool.h"
+#include "kernels/bits.h"
+#include "drivers/operation.h"
+#include "runtime/pool.h"
 
 enum {
     /* A transposed band, whose mask bits (4 MB at most) are made at once. Its rows are long,

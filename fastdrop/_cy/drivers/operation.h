@@ -10,7 +10,7 @@
 #include <emmintrin.h>
 #endif
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 enum {
     BLOCKS_PER_TASK = 8, /* at least */

@@ -8,7 +8,7 @@
 #ifndef DROP_PCG64_H
 #define DROP_PCG64_H
 
-#include "vec.h"
+#include "kernels/vec.h"
 
 typedef unsigned __int128 u128;
 

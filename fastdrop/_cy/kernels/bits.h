@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "copy.h"
+#include "kernels/copy.h"
 
 /* `n` bits (1 to 64) from bit `at` on. */
 static inline uint64_t get_bits(const uint64_t *bits, uint64_t at, unsigned n)

@@ -2,8 +2,8 @@
 #ifndef DROP_NOISE_H
 #define DROP_NOISE_H
 
-#include "kernels.h"
-#include "walk.h"
+#include "kernels/kernels.h"
+#include "drivers/walk.h"
 
 typedef struct {
     fastdrop_fill fill;

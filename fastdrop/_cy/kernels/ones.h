@@ -2,7 +2,7 @@
 #ifndef DROP_ONES_H
 #define DROP_ONES_H
 
-#include "vec.h"
+#include "kernels/vec.h"
 
 /* Eight bits: each of eight copies keeps one of them, which a carry moves up and a shift down. */
 static inline uint64_t byte_to_bytes(uint64_t bits)

@@ -2,7 +2,7 @@
 #ifndef DROP_EVALUATE_H
 #define DROP_EVALUATE_H
 
-#include "walk.h"
+#include "drivers/walk.h"
 
 /* Axes, outermost first, and the strides of arrays that are walked together. */
 typedef struct {

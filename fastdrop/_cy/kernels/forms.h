@@ -6,8 +6,8 @@
 #ifndef DROP_FORMS_H
 #define DROP_FORMS_H
 
-#include "activations.h"
-#include "apply.h"
+#include "math/activations.h"
+#include "kernels/apply.h"
 
 /* All bits of kept lanes, none of dropped ones. */
 #define DROP_WHERE(kept, a, b) (((vu64)(a) & (kept)) | ((vu64)(b) & ~(kept)))

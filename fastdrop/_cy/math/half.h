@@ -2,7 +2,7 @@
 #ifndef DROP_HALF_H
 #define DROP_HALF_H
 
-#include "vec.h"
+#include "kernels/vec.h"
 
 /* The nearest bfloat16 in the upper half of each lane; the lower half is junk. */
 DROP_INLINE vu32 round_bf16(vf32 v)
