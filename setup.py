@@ -111,7 +111,7 @@ def extension() -> Extension:
     core = Extension(
         "fastdrop._cy._core",
         sources=[str(HERE / name) for name in ("_core.pyx", *SOURCES)],
-        depends=[*MADE_OF],
+        depends=[*MADE_OF, str(HERE / "_core.pxd")],
         include_dirs=[str(HERE), np.get_include()],
         define_macros=[
             ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
