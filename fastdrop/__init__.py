@@ -6,15 +6,26 @@
 (2, 4)
 """
 
+from ._moved import keep_old_names
 from ._version import __version__
-from .array_mask import ArrayMask
 from .backends import available_backends, get_backend, set_backend, use_backend
 from .config import show_config
-from .family import (
+from .functional import (
+    act_dropout,
+    act_dropout_backward,
+    bias_dropout_add,
+    dropout,
+    dropout_add,
+    dropout_backward,
+    mc_dropout,
+    relu_dropout,
+    relu_dropout_backward,
+)
+from .layers import (
     AlphaDropout,
-    BlockMask,
     DropBlock2d,
     DropConnect,
+    Dropout,
     Dropout1d,
     Dropout2d,
     Dropout3d,
@@ -22,23 +33,11 @@ from .family import (
     FeatureAlphaDropout,
     GaussianDropout,
     GaussianNoise,
-    NoiseMask,
     SpatialDropout1D,
     SpatialDropout2D,
     SpatialDropout3D,
 )
-from .functional import dropout, dropout_backward
-from .fused import (
-    act_dropout,
-    act_dropout_backward,
-    bias_dropout_add,
-    dropout_add,
-    mc_dropout,
-    relu_dropout,
-    relu_dropout_backward,
-)
-from .layers import Dropout
-from .mask import Mask
+from .masks import ArrayMask, BlockMask, Mask, NoiseMask, SampleMask
 from .rng import (
     PCG64,
     RNG,
@@ -50,8 +49,10 @@ from .rng import (
     manual_seed,
     register_rng,
 )
-from .samples import SampleMask
 from .threads import get_num_threads, set_num_threads, use_threadpoolctl
+
+keep_old_names()
+del keep_old_names
 
 __all__ = [
     "PCG64",

@@ -9,8 +9,8 @@ import numpy as np
 
 import fastdrop
 from fastdrop.backends import current
-from fastdrop.mask import Mask
 from fastdrop.mask_format import rate
+from fastdrop.masks.mask import Mask
 from fastdrop.rng import Stream
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from support import DTYPES, any_bits, contents, dtype_of, packed, poisoned, reference
 
 import fastdrop
-from fastdrop.mask import Mask
 from fastdrop.mask_format import BLOCK, STRIP
+from fastdrop.masks.mask import Mask
 
 GENERATORS = [
     fastdrop.Philox4x32,

@@ -12,7 +12,7 @@ from support import any_bits, contents, dtype_of, poisoned
 
 import fastdrop
 from fastdrop import coefficients
-from fastdrop.activations import ACTIVATIONS
+from fastdrop._formulas.activations import ACTIVATIONS
 
 ROOT = Path(__file__).parents[1]
 REAL = ["float16", "bfloat16", "float32", "float64"]

@@ -13,7 +13,7 @@ import pytest
 from support import contents, dtype_of, poisoned
 
 import fastdrop
-from fastdrop.normal import normals
+from fastdrop._formulas.normal import normals
 
 SHAPE = (3, 4, 17, 13)
 

@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop
 from fastdrop.backends import NAMES, Backend, available_backends, use_backend
-from fastdrop.layer import Layer
+from fastdrop.layers.base import Layer
 
 PROMISED = golden.read()
 

@@ -7,8 +7,8 @@ import pytest
 
 from fastdrop import Philox4x32, _cy, use_backend
 from fastdrop.backends.form import Form
-from fastdrop.mask import Mask
 from fastdrop.mask_format import rate
+from fastdrop.masks.mask import Mask
 from fastdrop.rng.base import Stream
 
 core = _cy.core

@@ -11,8 +11,8 @@ import pytest
 from support import DTYPES, POISON, any_bits, contents, dtype_of, poisoned, reference
 
 import fastdrop
-from fastdrop.mask import Mask
 from fastdrop.mask_format import BLOCK, rate
+from fastdrop.masks.mask import Mask
 
 RATES = [
     0.5,

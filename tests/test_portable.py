@@ -24,10 +24,10 @@ import numpy as np
 import pytest
 from support import dtype_of
 
+from fastdrop._formulas.normal import Noise
 from fastdrop.backends.form import Form
 from fastdrop.backends.reference import ReferenceBackend
 from fastdrop.mask_format import ONE, rate
-from fastdrop.normal import Noise
 from fastdrop.rng import PCG64, Philox, Philox4x32, Stream
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support import DTYPES, dtype_of
 
 import fastdrop
-from fastdrop.layer import Layer
+from fastdrop.layers.base import Layer
 from fastdrop.rng import as_rng
 
 DOCUMENTED = (TypeError, ValueError, RuntimeError, IndexError)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import fastdrop
 from fastdrop import Mask
-from fastdrop.layer import Layer
+from fastdrop.layers.base import Layer
 from fastdrop.rng import as_rng
 
 LAYERS = {

@@ -15,8 +15,8 @@ import pytest
 from support import DTYPES, any_bits, contents, dtype_of, poisoned, reference
 
 import fastdrop
-from fastdrop.mask import Mask
 from fastdrop.mask_format import rate
+from fastdrop.masks.mask import Mask
 
 COMPILED = [name for name in fastdrop.available_backends() if name != "reference"]
 GUARD = 64  # elements behind an array that nobody may touch

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop.layer import Layer
+from fastdrop.layers.base import Layer
 
 NAMES = sorted(
     name

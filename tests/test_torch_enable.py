@@ -34,9 +34,9 @@ def keys(monkeypatch):
         drawn.append(tuple(_masks._key.parts[1]))
         return at
 
-    for module in ("_scaled", "_usual", "_native"):
+    for module in ("_autograd", "_fast_path", "_native_dropout"):
         monkeypatch.setattr(f"fastdrop.torch.{module}.new_key", new_key)
-    monkeypatch.setattr("fastdrop.torch._usual.new_key_address", new_key_address)
+    monkeypatch.setattr("fastdrop.torch._fast_path.new_key_address", new_key_address)
     return drawn
 
 

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 import fastdrop.torch.functional as ftf  # noqa: E402
 from fastdrop.torch import _ownership  # noqa: E402
-from fastdrop.torch._scaled import SMALL  # noqa: E402
+from fastdrop.torch._autograd import SMALL  # noqa: E402
 
 N = SMALL + 1000  # fewer are multiplied by the mask
 

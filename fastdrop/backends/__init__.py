@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _cy
+from .._formulas.normal import Noise
 from ..arrays import Array, prepare
 from ..checks import shown
 from ..mask_format import Rate
-from ..normal import Noise
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides
 from .base import NOTHING_WRITTEN, Backend
@@ -59,7 +59,7 @@ def _load(name: str) -> Backend:
 
         return CythonBackend()
     if name == "numba":
-        from .numba import NumbaBackend
+        from .numba.backend import NumbaBackend
 
         return NumbaBackend()
     from .reference import ReferenceBackend

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .._formulas.normal import Noise, normals, with_noise
 from ..arrays import Array
 from ..mask_format import Rate
-from ..normal import Noise, normals, with_noise
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides, span
 from .form import Form, evaluate, narrowed, widened

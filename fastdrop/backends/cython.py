@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._cy import core as _core
+from .._formulas.normal import Noise
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
-from ..normal import Noise
 from ..rng import AnyRNG, Stream
 from ..rng.base import check_status
 from ..sharing import Strides, c_strides, span

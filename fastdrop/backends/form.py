@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..activations import ACTIVATIONS
+from .._formulas.activations import ACTIVATIONS
 from ..arrays import Array, dtype_name
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from ..arrays import Array
 from ..backends import get_backend, use_backend
 from ..config import config
-from ..functional import dropout
+from ..functional.plain import dropout
 from ..mask_format import rate
 from ..rng import as_rng
 from ..threads import get_num_threads, set_num_threads

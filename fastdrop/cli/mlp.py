@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..layers import Dropout
+from ..layers.dropout import Dropout
 from ..rng import AnyRNG
 
 Floats = NDArray[np.float32]

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch._C import DispatchKey
 
-from . import _compile_cache, _native
-from ._family import Kind, drop, eligible
+from . import _compile_cache, _native_dropout
+from ._fast_path import Kernel, with_usual
 from ._internals import REGISTER_BUILTIN, UNKNOWN
-from ._usual import Kernel, with_usual
+from ._kinds import Kind, drop, eligible
 
 KINDS: Final = {
     "dropout": Kind(),
@@ -34,7 +34,7 @@ _EACH: Final = {
     for name, kind in KINDS.items()
     for suffix in ("", "_")
 }
-OPERATORS: Final = tuple(f"aten::{name}" for name in (*_EACH, *_native.KERNELS))
+OPERATORS: Final = tuple(f"aten::{name}" for name in (*_EACH, *_native_dropout.KERNELS))
 
 # Inference tensors are dispatched by their device alone, all others through autograd.
 _KEYS: Final = ("AutogradCPU", "CPU")
@@ -150,7 +150,7 @@ def _install() -> None:
         for key in _KEYS:
             _library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
         _forget_dispatch(name)
-    for name, kernel in _native.kernels(is_enabled).items():
+    for name, kernel in _native_dropout.kernels(is_enabled).items():
         with warnings.catch_warnings():  # torch says that there was a kernel before
             warnings.simplefilter("ignore")
             _library.impl(name, kernel, "CPU")  # type: ignore[no-untyped-call]

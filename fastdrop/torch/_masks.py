@@ -21,7 +21,7 @@ from .._cy import core
 from ..mask_format import Rate
 from ..rng import Philox4x32
 from ..rng.base import Stream, check_status
-from . import _team
+from . import _openmp
 from ._internals import SWITCHES
 
 Mask = tuple[int, int, Rate, float]
@@ -125,7 +125,7 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor, shift: float = 0.0, dropped: fl
         _evaluate_by_torch(x, mask, out, shift, dropped)
         return
     status = core.apply_by(
-        _team.team,
+        _openmp.team,
         FILL,
         key0,
         key1,
@@ -178,7 +178,7 @@ def ones(mask: Mask, n: int, dtype: torch.dtype) -> Tensor:
     kept = torch.empty(n, dtype=dtype, device="cpu")
     if backends.current().name == "cython":
         status = core.ones_by(
-            _team.team,
+            _openmp.team,
             FILL,
             key0,
             key1,

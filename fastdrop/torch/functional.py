@@ -14,10 +14,10 @@ from torch import Generator, Tensor
 from torch.nn import functional as torchs_own
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from ._family import Kind, drop, eligible, suits
+from ._fast_path import Kernel, with_usual
 from ._internals import is_jit_tracing, is_transforming
+from ._kinds import Kind, drop, eligible, suits
 from ._masks import PLAIN
-from ._usual import Kernel, with_usual
 
 __all__ = [
     "alpha_dropout",

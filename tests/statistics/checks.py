@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop.mask import Mask
 from fastdrop.mask_format import BLOCK, rate
+from fastdrop.masks.mask import Mask
 from fastdrop.rng import Stream
 
 ALARM = 1e-9  # two-sided, for one check

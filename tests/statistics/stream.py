@@ -27,8 +27,8 @@ import numba
 import numpy as np
 
 import fastdrop
-from fastdrop.mask import Mask
 from fastdrop.mask_format import rate
+from fastdrop.masks.mask import Mask
 from fastdrop.rng import Stream
 
 GENERATORS = {cls.name: cls for cls in (fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64)}

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop.mask import Mask
 from fastdrop.mask_format import BLOCK, ONE, PRECISION, rate
+from fastdrop.masks.mask import Mask
 from fastdrop.rng import Stream
 
 NEAR_0 = [0.0, 5e-324, 2.0**-1022, 1e-300, 2.0**-53, 2.0**-42, 2.0**-41, 2.0**-41 * (1 + 2.0**-52)]

@@ -15,8 +15,8 @@ from checks import at, draw
 
 import fastdrop
 from fastdrop.backends import reference
-from fastdrop.mask import Mask
 from fastdrop.mask_format import rate
+from fastdrop.masks.mask import Mask
 from fastdrop.rng import Stream
 
 SIZE = 1 << 22

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fastdrop
-from fastdrop.mask import Mask
 from fastdrop.mask_format import rate
+from fastdrop.masks.mask import Mask
 
 pytest.importorskip("numba")
 

@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
 import fastdrop.torch as ft  # noqa: E402
-from fastdrop.torch import _team  # noqa: E402
+from fastdrop.torch import _openmp  # noqa: E402
 
-HAS_TEAM = pytest.mark.skipif(_team.team is None, reason="this torch has no OpenMP team to share")
+HAS_TEAM = pytest.mark.skipif(_openmp.team is None, reason="this torch has no OpenMP team to share")
 
 INPUTS = {
     "contiguous": lambda: torch.randn(300_007),
@@ -51,7 +51,7 @@ def dropped(x):
 def test_a_team_gives_the_same_bits(name, torch_threads, monkeypatch):
     x = INPUTS[name]()
     by_team = dropped(x)
-    monkeypatch.setattr(_team, "team", None)
+    monkeypatch.setattr(_openmp, "team", None)
     by_own_threads = dropped(x)
     for found, expected in zip(by_team, by_own_threads, strict=True):
         assert torch.equal(found, expected)
@@ -63,12 +63,12 @@ def test_a_team_gives_the_same_bits(name, torch_threads, monkeypatch):
 
 def test_nothing_is_found_where_it_is_switched_off(monkeypatch):
     monkeypatch.setenv("FASTDROP_TORCH_TEAM", "0")
-    assert _team.find() is None
+    assert _openmp.find() is None
 
 
 def test_nothing_is_found_in_a_torch_without_openmp(monkeypatch):
     monkeypatch.setattr(torch.__config__, "parallel_info", lambda: "ATen parallel backend: native")
-    assert _team.find() is None
+    assert _openmp.find() is None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others may have no such runtime")
@@ -79,7 +79,7 @@ def test_it_is_found_in_torchs_linux_builds():
         torch.__config__.parallel_info()
     ):
         pytest.skip("needs the compiled kernels and a torch on OpenMP")
-    assert _team.find() is not None
+    assert _openmp.find() is not None
 
 
 FORKED = """

@@ -16,15 +16,15 @@ import numpy as np
 from numba.core.compiler_lock import global_compiler_lock
 from numpy.typing import NDArray
 
-from ..arrays import Array, dtype_name, is_plain, prepare
-from ..mask_format import BLOCK, Rate
-from ..rng import PCG64, RNG, AnyRNG, Philox, Philox4x32, Stream
-from ..rng.base import check_status, fill_address
-from ..sharing import Strides, c_strides
-from ..threads import get_num_threads
-from . import numba_kernels as kernels
-from .base import NOTHING_WRITTEN, Backend
-from .form import SCALE, Form
+from ...arrays import Array, dtype_name, is_plain, prepare
+from ...mask_format import BLOCK, Rate
+from ...rng import PCG64, RNG, AnyRNG, Philox, Philox4x32, Stream
+from ...rng.base import check_status, fill_address
+from ...sharing import Strides, c_strides
+from ...threads import get_num_threads
+from ..base import NOTHING_WRITTEN, Backend
+from ..form import SCALE, Form
+from . import kernels
 
 _TWINS: Final[dict[type[RNG], str]] = {
     Philox4x32: "philox4x32",

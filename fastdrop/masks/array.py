@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import backends
-from .arrays import Array, check_class
-from .backends.form import Form
-from .checks import shown
-from .mask import KeepMask, picked
-from .mask_format import rate
-from .sharing import as_ints, c_strides, mask_strides
+from .. import backends
+from ..arrays import Array, check_class
+from ..backends.form import Form
+from ..checks import shown
+from ..mask_format import rate
+from ..sharing import as_ints, c_strides, mask_strides
+from .base import KeepMask, picked
 
 
 class ArrayMask(KeepMask):

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import backends
-from .activations import ACTIVATIONS
-from .arrays import Array, check_array, prepare
-from .backends.form import SCALE, Form
-from .checks import as_count, shown
-from .mask import KeepMask, Mask, check_mask
-from .mask_format import rate
-from .rng import as_rng
-from .sharing import c_strides
+from .. import backends
+from .._formulas.activations import ACTIVATIONS
+from ..arrays import Array, check_array, prepare
+from ..backends.form import SCALE, Form
+from ..checks import as_count, shown
+from ..mask_format import rate
+from ..masks.base import KeepMask, check_mask
+from ..masks.mask import Mask
+from ..rng import as_rng
+from ..sharing import c_strides
 
 if TYPE_CHECKING:
-    from .rng import RNGLike
+    from ..rng import RNGLike
 
 
 @overload

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-from ..mask_format import (
+from ...mask_format import (
     BLOCK,
     COLUMNS,
     ONE,
@@ -24,9 +24,9 @@ from ..mask_format import (
     SECOND_PLANES,
     STRIP,
 )
-from ..rng.base import UNWRITTEN
-from .numba_generators import Word, call_fill, fill_address, run_left, start_run
-from .numba_steps import (
+from ...rng.base import UNWRITTEN
+from .generators import Word, call_fill, fill_address, run_left, start_run
+from .steps import (
     COMPARED_BYTES,
     EQUAL,
     LESS,
@@ -44,7 +44,7 @@ from .numba_steps import (
     write_kept,
     write_word,
 )
-from .numba_vector import (
+from .vector import (
     BITS,
     HAS_PDEP,
     I64,

@@ -8,17 +8,17 @@ import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from . import backends
-from .arrays import Array, check_array, identity, prepare
-from .backends.form import SCALE, Form
-from .checks import is_same, shown
-from .mask import Mask
-from .mask_format import FORMAT, Rate, rate
-from .rng import AnyRNG, NumpyRNG, as_rng, default_rng
-from .sharing import c_strides, mask_strides
+from .. import backends
+from ..arrays import Array, check_array, identity, prepare
+from ..backends.form import SCALE, Form
+from ..checks import is_same, shown
+from ..mask_format import FORMAT, Rate, rate
+from ..masks.mask import Mask
+from ..rng import AnyRNG, NumpyRNG, as_rng, default_rng
+from ..sharing import c_strides, mask_strides
 
 if TYPE_CHECKING:
-    from .rng import RNGLike
+    from ..rng import RNGLike
 
 Drawn = tuple[Any, ...]  # what a layer's `_mask_of` makes a mask of
 Shape = tuple[int, ...]

@@ -6,16 +6,17 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
-from . import backends
-from .arrays import Array, check_array, identity, is_plain, prepare
-from .mask import AnyMask, Mask, check_mask
-from .mask_format import Rate, known_rate, rate
-from .rng import as_rng, default_rng
-from .samples import SampleMask, sample_mask
-from .sharing import as_ints, mask_strides, noise_shape_of
+from .. import backends
+from ..arrays import Array, check_array, identity, is_plain, prepare
+from ..mask_format import Rate, known_rate, rate
+from ..masks.base import AnyMask, check_mask
+from ..masks.mask import Mask
+from ..masks.sample import SampleMask, sample_mask
+from ..rng import as_rng, default_rng
+from ..sharing import as_ints, mask_strides, noise_shape_of
 
 if TYPE_CHECKING:
-    from .rng import RNGLike
+    from ..rng import RNGLike
 
 _NONE_SHARED: Final[tuple[int, ...]] = ()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from . import backends
-from .arrays import Array, plain_shape
-from .layer import MaskLayer
-from .rng import default_rng
-from .sharing import as_ints, noise_entries, noise_shape_of
+from .. import backends
+from ..arrays import Array, plain_shape
+from ..rng import default_rng
+from ..sharing import as_ints, noise_entries, noise_shape_of
+from .base import MaskLayer
 
 if TYPE_CHECKING:
-    from .rng import RNGLike
+    from ..rng import RNGLike
 
 
 class Dropout(MaskLayer):

@@ -342,7 +342,7 @@ _alive: Final[list[Any]] = []  # code that addresses are known of
 
 def _hash_of_sources() -> str:
     names = "kernels", "generators", "steps", "vector"
-    files = (Path(__file__).with_name(f"numba_{name}.py") for name in names)
+    files = (Path(__file__).with_name(f"{name}.py") for name in names)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ..backends.form import SCALE, Form
-from ..layer import MaskLayer
 from ..mask_format import Rate
+from .base import MaskLayer
 
 if TYPE_CHECKING:
     from ..rng import RNGLike

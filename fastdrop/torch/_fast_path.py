@@ -19,9 +19,8 @@ from .._cy import core
 from ..mask_format import Rate, rate
 from ..rng import Philox4x32
 from ..rng.base import check_status
-from . import _team
-from ._family import Kind
-from ._graph import shape_of_channels
+from . import _openmp
+from ._autograd import SMALL, record, refuse_if_fixed
 from ._internals import (
     count_modes,
     forward_ad,
@@ -30,8 +29,9 @@ from ._internals import (
     is_traced_before_autograd,
     is_transforming,
 )
+from ._kinds import Kind
 from ._masks import CODES, FILL, ONE, PLAIN, is_dense, new_key, new_key_address, undisturbed
-from ._scaled import SMALL, record, refuse_if_fixed
+from ._operators import shape_of_channels
 
 _REAL: Final = {dtype: code for dtype, code in CODES.items() if not dtype.is_complex}
 with undisturbed():
@@ -172,7 +172,7 @@ def _write(
     """Write what is at an address to y, under a new mask, and return the mask's key."""
     key = new_key(None)
     status = _apply_by(
-        _team.team,
+        _openmp.team,
         FILL,
         *key,
         mask.threshold,

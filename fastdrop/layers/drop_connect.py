@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..layer import MaskLayer
+from .base import MaskLayer
 
 if TYPE_CHECKING:
     from ..rng import RNGLike

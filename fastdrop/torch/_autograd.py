@@ -14,8 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..mask_format import rate
-from . import _graph, _internals
-from ._graph import shape_of_channels
+from . import _internals, _operators
 from ._internals import (
     TRACED,
     backward_pass,
@@ -38,6 +37,7 @@ from ._masks import (
     ones,
     takes,
 )
+from ._operators import shape_of_channels
 from ._ownership import is_free
 
 # A Python node of the autograd graph takes more time than this many products:
@@ -64,7 +64,7 @@ def scaled(
     """
     if is_traced(x):
         # One operator for Dynamo, which then does not look at what it is made of.
-        traced = _graph.DROPOUT if generator is None else partial(_graph.dropout, generator)
+        traced = _operators.DROPOUT if generator is None else partial(_operators.dropout, generator)
         y: Tensor = traced(x, p, scale, shift, dropped, channelwise)
         return x.copy_(y) if inplace else y
     if generator is not None:
@@ -125,7 +125,7 @@ class _Drawn(NamedTuple):
             evaluate(x, self.mask, y, shift, dropped)
             return y
         with torch.no_grad():
-            y = _graph.masked(x, self.key, rate.p, scale, shift, dropped)
+            y = _operators.masked(x, self.key, rate.p, scale, shift, dropped)
             if inplace:
                 x.data.copy_(y)  # not counted yet, as in the other case
         return x if inplace else y
@@ -139,7 +139,7 @@ class _Drawn(NamedTuple):
         shape = shape_of_channels(x) if channels else x.shape
         if self.key is None:
             return ones(self.mask, prod(shape), torch.bool).view(shape)
-        return _graph.keep(self.key, shape, self.mask[2].p)
+        return _operators.keep(self.key, shape, self.mask[2].p)
 
 
 def _draw(p: float, scale: float, generator: Generator | None) -> _Drawn:
@@ -156,7 +156,7 @@ def _by_torch(
     if not shift:
         factor = drawn.factors(x, channels)
         return x.mul_(factor) if inplace else x * factor
-    y = _graph.by_mask(x, drawn.keep(x, channels), drawn.mask[3], shift, dropped)
+    y = _operators.by_mask(x, drawn.keep(x, channels), drawn.mask[3], shift, dropped)
     return x.copy_(y) if inplace else y
 
 
@@ -227,7 +227,7 @@ def _transposed(x: Tensor, mask: Mask, channels: bool) -> Tensor:
         return x * evaluated(torch.ones(x.shape, dtype=x.dtype, device="cpu"), mask)
     if count_modes() > 0:
         key0, key1, rate, scale = mask
-        return _graph.masked(x, key_tensor(key0, key1), rate.p, scale)
+        return _operators.masked(x, key_tensor(key0, key1), rate.p, scale)
     return record(x, (mask, evaluated(x, mask), False))
 
 

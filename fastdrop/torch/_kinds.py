@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..family.alpha import affine
+from ..layers.alpha import affine
+from ._autograd import is_traced, scaled
 from ._internals import TRACED
 from ._masks import PLAIN, takes
-from ._scaled import is_traced, scaled
 
 
 class Kind(NamedTuple):

@@ -1,32 +1,34 @@
-"""Dropout's relatives, one idea a file."""
+"""The layers: dropout and its relatives with a mode, a generator and a mask, one kind a file."""
 
 from .alpha import AlphaDropout, FeatureAlphaDropout
-from .connect import DropConnect
-from .dropblock import BlockMask, DropBlock2d
-from .feature import (
+from .base import Layer
+from .channels import (
     Dropout1d,
     Dropout2d,
     Dropout3d,
-    DropPath,
     SpatialDropout1D,
     SpatialDropout2D,
     SpatialDropout3D,
 )
-from .gaussian import GaussianDropout, GaussianNoise, NoiseMask
+from .drop_block import DropBlock2d
+from .drop_connect import DropConnect
+from .drop_path import DropPath
+from .dropout import Dropout
+from .gaussian import GaussianDropout, GaussianNoise
 
 __all__ = [
     "AlphaDropout",
-    "BlockMask",
     "DropBlock2d",
     "DropConnect",
     "DropPath",
+    "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
     "FeatureAlphaDropout",
     "GaussianDropout",
     "GaussianNoise",
-    "NoiseMask",
+    "Layer",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array, prepare
-from .backends.form import Form
-from .checks import shown
-from .mask import KeepMask, Mask, row_number
-from .mask_format import Rate
-from .rng import AnyRNG, Stream
+from ..arrays import Array, prepare
+from ..backends.form import Form
+from ..checks import shown
+from ..mask_format import Rate
+from ..rng import AnyRNG, Stream
+from .base import KeepMask, row_number
+from .mask import Mask
 
 _STREAM_WORDS = 1 << 64
 

@@ -14,8 +14,8 @@ from llvmlite import ir
 from numba import types
 from numpy.typing import NDArray
 
-from .numba_steps import ROUNDS, RUN_BYTES, SIDE, STEP, philox4x32_batch
-from .numba_vector import (
+from .steps import ROUNDS, RUN_BYTES, SIDE, STEP, philox4x32_batch
+from .vector import (
     I32,
     I64,
     PAIR,

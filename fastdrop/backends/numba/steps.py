@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from ..mask_format import BLOCK, REFINE_WORDS
-from .numba_vector import (
+from ...mask_format import BLOCK, REFINE_WORDS
+from .vector import (
     BITS,
     F16,
     F32,
