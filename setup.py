@@ -1,4 +1,4 @@
-"""Builds the extension: kernels.c once per instruction set, the rest once.
+"""Builds the extension: the kernels once per instruction set, the rest once.
 
 fastdrop runs on numba where the extension is missing, so a compiler that is missing or fails
 does not fail the install. FASTDROP_KERNELS in the environment says otherwise:
@@ -14,19 +14,20 @@ import os
 import re
 import sys
 import sysconfig
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
 HERE = Path("fastdrop/_cy")
-KERNELS = str(HERE / "kernels/kernels.c")
-MADE_OF = ["setup.py", KERNELS, *map(str, HERE.rglob("*.h"))]
-# Beside kernels.c.
-SOURCES = sorted(str(file.relative_to(HERE)) for file in HERE.glob("*/*.c") if str(file) != KERNELS)
+# Compiled for each instruction set, the longest first; and what is compiled once.
+KERNELS = ["kernels/apply.c", "kernels/kernels.c"]
+SOURCES = sorted({str(file.relative_to(HERE)) for file in HERE.glob("*/*.c")} - {*KERNELS})
+HEADERS = sorted(str(file) for pattern in ("*.h", "*.def") for file in HERE.rglob(pattern))
 
 # No contraction: a fused multiply-add would round differently from one
 # instruction set to the next. No trapping math: lets comparisons vectorise. No
@@ -55,13 +56,41 @@ def instruction_sets() -> dict[str, list[str]]:
     return {"baseline": [], **sets}
 
 
+class Unit(NamedTuple):
+    """A file to compile, and what for."""
+
+    source: str
+    isa: str = ""  # the instruction set it is compiled for; none: it is compiled once
+    flags: Sequence[str] = ()
+
+    @property
+    def macros(self) -> list[tuple[str, str]]:
+        return [("DROP_ISA", self.isa)] if self.isa else []
+
+
+def units(sets: dict[str, list[str]] | None = None) -> list[Unit]:
+    """Return what to compile beside _core.pyx, what takes longest first."""
+    sets = instruction_sets() if sets is None else sets
+    widest_first = list(reversed(sets.items()))
+    kernels = [Unit(str(HERE / name), *isa) for name in KERNELS for isa in widest_first]
+    return [*kernels, *(Unit(str(HERE / name)) for name in SOURCES)]
+
+
 class BuildKernels(build_ext):
-    """Compiles kernels.c once for each instruction set, and links them all."""
+    """Compiles all files in threads, the kernels once for each instruction set, and links them."""
 
     def build_extension(self, ext: Extension) -> None:
-        settings = self.write_settings()
-        ext.depends.append(settings)
-        ext.extra_objects = self.compile_kernels(ext.extra_compile_args, [*MADE_OF, settings])
+        ext.depends.append(self.write_settings())
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                objects = pool.map(lambda unit: self.compile(ext, unit), units())
+                # Cython has translated its file before those threads are done.
+                core = self.compile(ext, Unit(translated(ext).sources[0]))
+                ext.extra_objects = [core, *objects]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        ext.sources = []  # all that is left to do is to link
         super().build_extension(ext)
 
     def write_settings(self) -> str:
@@ -74,28 +103,19 @@ class BuildKernels(build_ext):
             file.write_text(settings)
         return str(file)
 
-    def compile_kernels(self, flags: list[str], made_of: list[str]) -> list[str]:
-        """Return the object files of kernels.c."""
-
-        def compile_for(isa: str, more: list[str]) -> list[str]:
-            folder = os.path.join(self.build_temp, isa)
-            objects: list[str] = self.compiler.object_filenames([KERNELS], output_dir=folder)
-            # It takes a minute: what is newer than all it is made of, is kept.
-            if self.force or newer_group(made_of, objects[0], "newer"):
-                self.compiler.compile(
-                    [KERNELS],
-                    output_dir=folder,
-                    macros=[("DROP_ISA", isa)],
-                    include_dirs=[str(HERE)],
-                    extra_postargs=[*flags, *more],
-                )
-            return objects
-
-        # The widest vectors take the longest, so they come first.
-        sets = dict(reversed(instruction_sets().items()))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            compiled = pool.map(compile_for, sets, sets.values())
-            return [name for objects in compiled for name in objects]
+    def compile(self, ext: Extension, unit: Unit) -> str:
+        """Return the object file of a unit; one that is newer than all it is made of is kept."""
+        folder = os.path.join(self.build_temp, unit.isa)
+        [target] = self.compiler.object_filenames([unit.source], output_dir=folder)
+        if self.force or newer_group([unit.source, *ext.depends], target, "newer"):
+            self.compiler.compile(
+                [unit.source],
+                output_dir=folder,
+                macros=[*ext.define_macros, *unit.macros],
+                include_dirs=ext.include_dirs,
+                extra_postargs=[*ext.extra_compile_args, *unit.flags],
+            )
+        return str(target)
 
     def run(self) -> None:
         super().run()
@@ -106,12 +126,11 @@ class BuildKernels(build_ext):
 
 def extension() -> Extension:
     import numpy as np
-    from Cython.Build import cythonize
 
-    core = Extension(
+    return Extension(
         "fastdrop._cy._core",
-        sources=[str(HERE / name) for name in ("_core.pyx", *SOURCES)],
-        depends=[*MADE_OF, str(HERE / "_core.pxd")],
+        sources=[str(HERE / "_core.pyx")],
+        depends=["setup.py", str(HERE / "_core.pxd"), *HEADERS],
         include_dirs=[str(HERE), np.get_include()],
         define_macros=[
             ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
@@ -120,7 +139,13 @@ def extension() -> Extension:
         extra_compile_args=[*FLAGS, *MORE_FLAGS],
         extra_link_args=["-pthread", *MORE_FLAGS],
     )
-    return cythonize([core], language_level=3)[0]
+
+
+def translated(ext: Extension) -> Extension:
+    """Return the extension with Cython's C file in place of the .pyx."""
+    from Cython.Build import cythonize
+
+    return cythonize([ext], language_level=3)[0]
 
 
 def settings() -> dict[str, Any]:
@@ -135,7 +160,7 @@ def settings() -> dict[str, Any]:
             f"FASTDROP_KERNELS must be optional, required or none, but got {kernels!r}"
         )
     core = extension()
-    core.optional = kernels == "optional"  # cythonize forgets it
+    core.optional = kernels == "optional"
     return {"ext_modules": [core], "cmdclass": {"build_ext": BuildKernels}}
 
 

@@ -7,6 +7,7 @@ floors: np.copyto and np.multiply.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from typing import Any, Final
@@ -16,6 +17,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import fastdrop
+from fastdrop.cli.timing import threads
 
 from .measure import Lab, UnavailableError, dtype, need_backend, torch_names
 
@@ -95,42 +97,38 @@ OURS: Final = [
 ]
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = fastdrop.get_num_threads()
-    fastdrop.set_num_threads(1)
-    yield
-    fastdrop.set_num_threads(before)
-
-
 @pytest.fixture(params=GROUPS, ids=lambda group: "{}-{}-{}-p{}".format(*group))
 def job(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, lab: Lab) -> Job:
     operation, name, n, p = request.param
     benchmark.group = f"{operation}: {name}, {n:,} elements, p = {p}, one thread"
-    try:
+    with skipping():
         # Zeros stay zeros in place, however often they are scaled.
         return Job(operation, np.full(lab.size(n), 0, dtype(name)), p)
+
+
+@contextmanager
+def skipping() -> Iterator[None]:
+    """Skip the test where something is not available."""
+    try:
+        yield
     except UnavailableError as missing:
         pytest.skip(str(missing))
 
 
 def run(benchmark: BenchmarkFixture, call: Call) -> None:
-    call()  # numba compiles, pools start, pages are touched
-    benchmark(call)
+    with threads(1):
+        call()  # numba compiles, pools start, pages are touched
+        benchmark(call)
 
 
 @pytest.mark.benchmark(max_time=0.2, min_rounds=5)
 @pytest.mark.parametrize("ours", OURS, ids="-".join)
-def test_fastdrop(
-    job: Job, ours: tuple[str, str], benchmark: BenchmarkFixture, one_thread: None
-) -> None:
+def test_fastdrop(job: Job, ours: tuple[str, str], benchmark: BenchmarkFixture) -> None:
     backend, rng = ours
     if backend == "reference" and job.x.size > SLOW:
         pytest.skip(f"the reference backend is timed up to {SLOW:,} elements")
-    try:
+    with skipping():
         need_backend(backend)
-    except UnavailableError as missing:
-        pytest.skip(str(missing))
     with fastdrop.use_backend(backend):
         run(benchmark, job.fastdrop(rng))
 
@@ -138,12 +136,5 @@ def test_fastdrop(
 @pytest.mark.benchmark(max_time=0.2, min_rounds=5)
 @pytest.mark.parametrize("other", OTHERS)
 def test_other(job: Job, other: str, benchmark: BenchmarkFixture) -> None:
-    try:
-        call = OTHERS[other](job)
-    except UnavailableError as missing:
-        pytest.skip(str(missing))
-    if other == "torch":
-        import torch
-
-        torch.set_num_threads(1)
-    run(benchmark, call)
+    with skipping():
+        run(benchmark, OTHERS[other](job))

@@ -19,12 +19,12 @@ import platform
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import product
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from statistics import median
+from timeit import Timer
 
 import pytest
 import torch
@@ -32,6 +32,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 import fastdrop.torch
+from fastdrop.cli.timing import Run, medians, threads
 
 SIDES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "torch": nullcontext,
@@ -39,14 +40,6 @@ SIDES: dict[str, Callable[[], AbstractContextManager[object]]] = {
 }
 SIZES = [16, 100, 257, 1_000, 2_000, 4_096, 5_000, 10_000, 100_000, 1_000_000, 10_000_000]
 THREADS = [1, 2]
-
-
-@contextmanager
-def threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    yield
-    torch.set_num_threads(before)
 
 
 def forward(n: int, p: float) -> Callable[[], object]:
@@ -247,9 +240,12 @@ def test_training_step(benchmark, name, side):
         benchmark.pedantic(step, rounds=10, warmup_rounds=2)
 
 
-Run = Callable[[], object]
+Call = Callable[[], object]
 
-MAKERS: dict[str, Callable[..., Run]] = {
+# A step of a small model takes less than a process needs to wake up.
+SAMPLE = 0.03  # seconds
+
+MAKERS: dict[str, Callable[..., Call]] = {
     "step": training_step,
     "operation": lambda operation, n, p, dropping: OPERATIONS[operation](n, p),
 }
@@ -264,11 +260,15 @@ class Side:
         self._process = context.Process(target=serve, args=(other, name, n_threads), daemon=True)
         self._process.start()
 
-    def time(self, repeats: int, maker: str, *what: object) -> float:
-        """Return the seconds of a run, on average of a number of them."""
-        self._pipe.send((repeats, maker, what))
-        seconds: float = self._pipe.recv()
-        return seconds
+    def run(self, maker: str, *what: object) -> Run:
+        """Return what times a number of calls in this process."""
+
+        def run(calls: int) -> float:
+            self._pipe.send((calls, maker, what))
+            seconds: float = self._pipe.recv()
+            return seconds
+
+        return run
 
     def stop(self) -> None:
         self._pipe.send(None)
@@ -280,43 +280,32 @@ def serve(pipe: Connection, side: str, n_threads: int) -> None:
     torch.empty(31 << 20, dtype=torch.uint8)  # lets glibc keep memory, as enable() does
     if side == "fastdrop":
         fastdrop.torch.enable()
-    runs: dict[object, Run] = {}
+    made: dict[object, Call] = {}
     while (order := pipe.recv()) is not None:
-        repeats, maker, what = order
-        if (maker, what) not in runs:
-            runs.clear()  # those of rows that are done
-            runs[maker, what] = MAKERS[maker](*what, dropping=not side.startswith("off"))
-        run = runs[maker, what]
-        settle(run)
-        start = time.perf_counter()
-        for _ in range(repeats):
-            run()
-        pipe.send((time.perf_counter() - start) / repeats)
-
-
-def interleaved(
-    sides: dict[str, Side], seconds: float, repeats: int, maker: str, *what: object
-) -> dict[str, float]:
-    """Return the median time of each side, taken in turns so that drift hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for side in sides.values():
-        side.time(1, maker, *what)
-    stop = time.perf_counter() + seconds
-    while time.perf_counter() < stop or len(times[next(iter(times))]) < 7:
-        for name, side in sides.items():
-            times[name].append(side.time(repeats, maker, *what))
-    return {name: median(t[2:]) for name, t in times.items()}
+        calls, maker, what = order
+        if (maker, what) not in made:
+            made.clear()  # those of rows that are done
+            made[maker, what] = MAKERS[maker](*what, dropping=not side.startswith("off"))
+        call = made[maker, what]
+        settle(call)
+        pipe.send(Timer(call).timeit(calls) / calls)
 
 
 @contextmanager
-def processes(*names: str, n_threads: int) -> Iterator[dict[str, Side]]:
+def processes(*names: str, n_threads: int) -> Iterator[Callable[..., dict[str, float]]]:
+    """Give a function that times the same in a process of each name, in turn."""
     sides = {name: Side(name, n_threads) for name in names}
-    yield sides
+
+    def measure(seconds: float, maker: str, *what: object) -> dict[str, float]:
+        runs = [side.run(maker, *what) for side in sides.values()]
+        return dict(zip(sides, medians(runs, seconds, SAMPLE), strict=True))
+
+    yield measure
     for side in sides.values():
         side.stop()
 
 
-def settle(run: Run) -> None:
+def settle(call: Call) -> None:
     """Run until ten in a row cost no page fault, as in a loop of its own, or 40 times.
 
     A new array may take new memory, which costs more than fastdrop's kernels, and the
@@ -325,7 +314,7 @@ def settle(run: Run) -> None:
     without = 0
     for _ in range(40):
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        run()
+        call()
         without = without + 1 if resource.getrusage(resource.RUSAGE_SELF).ru_minflt == faults else 0
         if without == 10:
             return
@@ -336,11 +325,9 @@ def steps(models: dict[str, object], seconds: float, n_threads: int, is_compiled
     print(f"One {kind}, ms, median (relative to dropout off), {n_threads} threads\n")
     print("| model | p | dropout off | off, again | torch's | fastdrop's |")
     print("|---|---|---|---|---|---|")
-    with processes("off", "torch", "off, again", "fastdrop", n_threads=n_threads) as sides:
+    with processes("off", "torch", "off, again", "fastdrop", n_threads=n_threads) as measure:
         for name in model_names(models):
-            # A small model's step takes less than a process needs to wake up.
-            repeats = 30 if name in SMALL_MODELS else 3
-            t = interleaved(sides, seconds, repeats, "step", name, is_compiled)
+            t = measure(seconds, "step", name, is_compiled)
             cells = [
                 f"{t[side] * 1e3:.2f} ({t[side] / t['off']:.3f}x)"
                 for side in ("off, again", "torch", "fastdrop")
@@ -354,17 +341,12 @@ def steps(models: dict[str, object], seconds: float, n_threads: int, is_compiled
 def operations(seconds: float, n_threads: int, sizes: list[int]) -> None:
     print(f"F.dropout on float32, microseconds, median, {n_threads} threads\n")
     print("| operation | p | n | torch's | fastdrop's | ratio |\n|---|---|---|---|---|---|")
-    with processes(*SIDES, n_threads=n_threads) as sides:
-        for operation in OPERATIONS:
-            for p in (0.1, 0.5):
-                for n in sizes:
-                    repeats = min(1000, max(1, 5_000_000 // n))
-                    t = interleaved(sides, seconds, repeats, "operation", operation, n, p)
-                    own, ours = (t[side] * 1e6 for side in SIDES)
-                    print(
-                        f"| {operation} | {p} | {n} | {own:.2f} | {ours:.2f} | {own / ours:.2f} |",
-                        flush=True,
-                    )
+    with processes(*SIDES, n_threads=n_threads) as measure:
+        for operation, p, n in product(OPERATIONS, (0.1, 0.5), sizes):
+            t = measure(seconds, "operation", operation, n, p)
+            own, ours = (t[side] * 1e6 for side in SIDES)
+            row = f"| {operation} | {p} | {n} | {own:.2f} | {ours:.2f} | {own / ours:.2f} |"
+            print(row, flush=True)
 
 
 def memory() -> None:

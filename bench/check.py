@@ -2,8 +2,8 @@
 
 A ratio is what an operation costs beside np.copyto or np.multiply, measured in turn with it, so
 that a slower machine changes both sides. Each side counts with its fastest round, for a busy
-neighbour only ever adds. The ratio may be up to TOLERANCE times the baseline's: caches and memory
-differ. instructions.py is the sharper guard.
+neighbour only ever adds. The ratio may be up to twice the baseline's: caches and memory differ.
+instructions.py is the sharper guard.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import numpy as np
 
 import fastdrop
 from fastdrop.cli.bench import machine
+from fastdrop.cli.timing import Statement
 from fastdrop.config import config
 
-from .measure import Lab, Statement, UnavailableError, dtype, namespace, need_backend
+from .committed import grew, heading
+from .measure import Lab, UnavailableError, dtype, namespace, need_backend
 
 BASELINE: Final = Path(__file__).with_name("baseline.json")
-TOLERANCE: Final = 2.0
+TOLERANCE: Final = 1.0  # what is added to the baseline's ratio, in parts of it
 ATTEMPTS: Final = 3  # noise passes, a slowdown stays
 
 COPY: Final = "np.copyto(y, x)"
@@ -123,22 +125,17 @@ def least(pair: Pair, lab: Lab, limit: float) -> float:
 def check(lab: Lab, baseline: dict[str, float]) -> list[str]:
     """Print each pair beside the baseline; return those that became slower."""
     slower = []
-    print(f"{'':<28}{'baseline':>10}{'now':>10}")
+    heading("")
     for pair in PAIRS:
         before = baseline.get(pair.name)
+        limit = float("inf") if before is None else before * (1 + TOLERANCE)
         try:
-            now = least(pair, lab, float("inf") if before is None else before * TOLERANCE)
+            now = least(pair, lab, limit)
         except UnavailableError as missing:
-            print(f"{pair.name:<28}{'skipped':>20}: {missing}")
+            print(f"{pair.name:<40}{'skipped':>20}: {missing}")
             continue
-        if before is None:
-            print(f"{pair.name:<28}{'-':>10}{now:>10.3f}  no baseline: run with --update")
+        if grew(pair.name, before, now, TOLERANCE):
             slower.append(pair.name)
-            continue
-        slow = now > before * TOLERANCE
-        mark = f"  more than {TOLERANCE} times the baseline" if slow else ""
-        print(f"{pair.name:<28}{before:>10.3f}{now:>10.3f}{mark}", flush=True)
-        slower += [pair.name] * slow
     return slower
 
 
@@ -148,7 +145,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.25, help="budget of each measurement")
     args = parser.parse_args()
     lab, isa = Lab(args.seconds), instruction_set()
-    baselines = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    baselines = json.loads(BASELINE.read_text())
 
     if args.update:
         baselines[isa] = {"machine": machine(), "ratios": update(lab)}

@@ -22,7 +22,10 @@ import numpy as np
 
 import fastdrop
 from fastdrop._cy import core
+from fastdrop.backends import Draw
 from fastdrop.mask_format import rate
+
+from .committed import grew, heading
 
 COUNTS: Final = Path(__file__).with_name("instructions.json")
 TOLERANCE: Final = 0.03
@@ -49,7 +52,7 @@ def packing() -> Kernels:
 
 
 # The C functions that hold all the work, and what enters them, once each.
-ENTRIES: Final = {"drop_apply": applying, "drop_bits": packing}
+ENTRIES: Final = {"drop_evaluate": applying, "drop_bits": packing}
 
 
 def apply(name: str, rng: str, p: float) -> Callable[[], Any]:
@@ -59,8 +62,7 @@ def apply(name: str, rng: str, p: float) -> Callable[[], Any]:
 
 
 def mask_only(p: float) -> Callable[[], Any]:
-    stream, draw = fastdrop.Philox4x32(2014).reserve(0)
-    mask = fastdrop.Mask(stream, draw, rate(p), (ELEMENTS,))
+    mask = fastdrop.Mask(Draw(*fastdrop.Philox4x32(2014).reserve(0), rate(p)), (ELEMENTS,))
     return mask.to_packed
 
 
@@ -125,19 +127,10 @@ def compiler() -> str:
 
 def check(isa: str, before: Counts, now: Counts) -> list[str]:
     """Print counts beside the committed ones; return what takes more than before."""
-    grown = []
-    print(f"\n{isa + ', instructions an element':<40}{'committed':>10}{'now':>10}")
-    for name, n in now.items():
-        if name not in before:
-            print(f"{name:<40}{'-':>10}{n:>10.3f}  not committed: run with --update")
-            grown.append(f"{isa}: {name}")
-            continue
-        change = n / before[name] - 1
-        said = f"{change:+.1%}" if abs(change) > TOLERANCE else ""
-        print(f"{name:<40}{before[name]:>10.3f}{n:>10.3f}  {said}".rstrip())
-        if change > TOLERANCE:
-            grown.append(f"{isa}: {name}")
-    return grown
+    heading(f"\n{isa}, instructions an element")
+    return [
+        f"{isa}: {name}" for name, n in now.items() if grew(name, before.get(name), n, TOLERANCE)
+    ]
 
 
 def missing() -> str | None:
@@ -163,19 +156,19 @@ def main() -> None:
         print(message)
         return
 
-    committed = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
+    counts = json.loads(COUNTS.read_text())
     key = compiler()
-    if key not in committed and not args.update:
-        print(f"no counts for {key}, only for {sorted(committed)}: nothing was checked")
+    if key not in counts and not args.update:
+        print(f"no counts for {key}, only for {sorted(counts)}: nothing was checked")
         return
     isas = [isa for isa in core.available_isas() if isa not in UNKNOWN_TO_VALGRIND]
     now = {isa: count(isa) for isa in isas}
     grown = [
-        name for isa in isas for name in check(isa, committed.get(key, {}).get(isa, {}), now[isa])
+        name for isa in isas for name in check(isa, counts.get(key, {}).get(isa, {}), now[isa])
     ]
     if args.update:
-        committed[key] = now
-        COUNTS.write_text(json.dumps(committed, indent=2, sort_keys=True) + "\n")
+        counts[key] = now
+        COUNTS.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
         print(f"\nwrote the counts for {key}")
     elif grown:
         sys.exit(f"\nmore than {TOLERANCE:.0%} above the committed counts: {'; '.join(grown)}")

@@ -1,37 +1,22 @@
-"""Statements timed in turn, in one process, so that a ratio's two sides meet the same noise."""
+"""How thoroughly to measure, and what the statements that are timed need."""
 
 from __future__ import annotations
 
 import math
 import statistics
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from timeit import Timer
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 import fastdrop
+from fastdrop.cli.timing import Statement, in_turn
 
-SAMPLE: Final = 1e-3  # seconds that a short statement is repeated for, to be timed at all
-FEWEST_ROUNDS: Final = 5
 QUICK_SIZE: Final = 10_000  # elements; enough for every kernel's whole blocks and its tail
 
 
 class UnavailableError(Exception):
     """This machine or installation lacks what a measurement needs."""
-
-
-@dataclass(frozen=True)
-class Statement:
-    """Python code to time, as a user would type it, and what it runs with."""
-
-    code: str
-    names: Mapping[str, Any] = field(default_factory=dict)
-    threads: int = 1
-    backend: str | None = None  # None: the current one
 
 
 @dataclass(frozen=True)
@@ -54,17 +39,9 @@ class Lab:
 
     def seconds_each(self, *statements: Statement) -> list[list[float]]:
         """Return seconds a call: a list for each statement, a number in it for each round."""
-        with _threads_kept():
-            timed = [(s, Timer(s.code, globals=dict(s.names))) for s in statements]
-            calls = [1 if self.quick else _calls(*pair) for pair in timed]
-            samples: list[list[float]] = [[] for _ in statements]
-            start = time.perf_counter()
-            while True:
-                for pair, n, found in zip(timed, calls, samples, strict=True):
-                    found.append(_time(*pair, n))
-                spent = time.perf_counter() - start
-                if self.quick or (len(samples[0]) >= FEWEST_ROUNDS and spent > self.seconds):
-                    return samples
+        if self.quick:
+            return [[statement(1)] for statement in statements]
+        return in_turn(statements, self.seconds)
 
     def seconds_median(self, *statements: Statement) -> list[float]:
         """Return the median of each statement's seconds a call."""
@@ -106,7 +83,10 @@ def torch_names(x: np.ndarray[Any, Any]) -> dict[str, Any]:
     return {"t": t, "F": torch.nn.functional}
 
 
-def bfloat16() -> np.dtype[Any]:
+def dtype(name: str) -> np.dtype[Any]:
+    """Return a dtype by its name, bfloat16 included."""
+    if name != "bfloat16":
+        return np.dtype(name)
     try:
         import ml_dtypes
     except ImportError:
@@ -114,42 +94,7 @@ def bfloat16() -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16)
 
 
-def dtype(name: str) -> np.dtype[Any]:
-    """Return a dtype by its name, bfloat16 included."""
-    return bfloat16() if name == "bfloat16" else np.dtype(name)
-
-
 def need_backend(name: str) -> None:
     """Raise UnavailableError unless a backend can run here."""
     if name not in fastdrop.available_backends():
         raise UnavailableError(f"the {name} backend is not available")
-
-
-def _time(statement: Statement, timer: Timer, calls: int) -> float:
-    fastdrop.set_num_threads(statement.threads)
-    if "F" in statement.names:
-        import torch
-
-        torch.set_num_threads(statement.threads)
-    backend = statement.backend
-    with nullcontext() if backend is None else fastdrop.use_backend(backend):
-        return timer.timeit(calls) / calls
-
-
-def _calls(statement: Statement, timer: Timer) -> int:
-    """Return how many calls make a sample long enough, after warming up."""
-    _time(statement, timer, 1)  # numba compiles, pools start, pages are touched
-    once = _time(statement, timer, 1)
-    if once < SAMPLE:
-        once = _time(statement, timer, math.ceil(SAMPLE / 10 / once))
-    return max(1, math.ceil(SAMPLE / once))
-
-
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Leave the number of threads as it was."""
-    threads = fastdrop.get_num_threads()
-    try:
-        yield
-    finally:
-        fastdrop.set_num_threads(threads)

@@ -17,8 +17,9 @@ from typing import Any, Final
 import numpy as np
 
 import fastdrop
+from fastdrop.cli.timing import Statement
 
-from .measure import Lab, Statement, UnavailableError, dtype, namespace, need_backend, torch_names
+from .measure import Lab, UnavailableError, dtype, namespace, need_backend, torch_names
 
 Array = np.ndarray[Any, Any]
 
@@ -145,7 +146,7 @@ def two_threads(lab: Lab, n: int, p: float) -> Measured:
     if (os.cpu_count() or 1) < 2:
         raise UnavailableError("this process has one processor")
     names, code = namespace(ones(lab.size(n))), OUT.format(p=p)
-    gain = lab.ratio(Statement(code, names, threads=1), Statement(code, names, threads=2))
+    gain = lab.ratio(Statement(code, names), Statement(code, names, threads=2))
     ceiling = split_gain(lab, names["x"], names["y"])
     return Measured(gain, f"np.multiply: {ceiling:.2f}", ceiling >= WORTHWHILE_SPLIT)
 

@@ -1,7 +1,7 @@
-"""Monte-Carlo dropout: how sure a network is of what it says.
+"""Monte-Carlo dropout: estimate how certain a network is of its answers.
 
-A network is fitted to points between -1 and 1, then asked beyond them. Its answers
-under many masks agree where it has seen data, and part where it has not.
+A network is fitted to points between -1 and 1 and evaluated beyond them too. Its answers
+under many masks agree where it has seen data, and differ where it has not.
 
     python examples/mc_dropout.py [picture.png]
 

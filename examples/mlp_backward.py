@@ -25,11 +25,11 @@ class Network:
         self.dropout = fastdrop.Dropout(p, rng=seed)
 
     def scores(self, x: np.ndarray) -> np.ndarray:
-        """Return a score for each digit, as inference wants them."""
+        """Return a score for each digit, without dropout."""
         return np.maximum(x @ self.weights[0], 0) @ self.weights[1]
 
     def step(self, x: np.ndarray, digits: np.ndarray, rate: float = 0.2) -> float:
-        """Take a step down the cross-entropy of a batch, and return it."""
+        """Take one gradient step on the cross-entropy of a batch and return the loss."""
         first, second = self.weights
         hidden = np.maximum(x @ first, 0)
         dropped = self.dropout(hidden)

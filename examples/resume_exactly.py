@@ -28,7 +28,7 @@ def train(network: Network, first: int, last: int) -> None:
 
 
 def resume(checkpoint: str, backend: str, threads: str) -> None:
-    """Take up a run from its checkpoint, to step 40, and write it back."""
+    """Resume a run from its checkpoint, train it to step 40, and save it again."""
     fastdrop.set_backend(backend)
     fastdrop.set_num_threads(int(threads))
     weights, state = pickle.loads(Path(checkpoint).read_bytes())

@@ -2,7 +2,7 @@
 
 fastdrop draws masks from a stream of 64-bit words. A generator is one compiled
 function, `fill`, that writes words `position` to `position + n - 1` of the
-stream that a key selects. It has no hidden state, so that any thread may ask
+stream that a key selects. It has no hidden state, so any thread may ask
 for any part of the stream in any order. This file writes `fill` in Python and
 lets Numba compile it; no compiler is needed.
 
@@ -25,7 +25,7 @@ WORDS = types.CPointer(types.uint64)
 
 @cfunc(types.int32(WORDS, types.uint64, types.uint64, WORDS))
 def fill(key, position, n, out):
-    """Write n words of the stream from `position`; 0 says that all went well."""
+    """Write n words of the stream from `position` on; return 0 for success."""
     seed, gamma = key[0], key[1] | np.uint64(1)
     for i in range(n):
         z = seed + gamma * (position + np.uint64(i) + np.uint64(1))

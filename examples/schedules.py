@@ -22,7 +22,7 @@ import fastdrop
 
 @dataclass(frozen=True)
 class LinearSchedule:
-    """From `first` at step 0 to `last` at step `steps`, and `last` from there on."""
+    """From `first` at step 0 to `last` at step `steps`, and `last` after that."""
 
     first: float
     last: float

@@ -1,4 +1,4 @@
-"""Train a small transformer with torch's dropout and with fastdrop's: one line of difference."""
+"""Train a small transformer with torch's dropout and with fastdrop's: one line differs."""
 
 import time
 
@@ -37,7 +37,7 @@ def main() -> None:
     print("replaced:", ", ".join(replaced))
     fastdrop.torch.disable()
 
-    # Or without touching torch: modules of one model, here with a generator of their own.
+    # Or leave torch as it is, and convert the modules of one model, here with their own generator.
     model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5))
     fastdrop.torch.convert(model, generator=torch.Generator().manual_seed(1))
     print(model(torch.ones(1, 8)).detach())

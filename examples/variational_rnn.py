@@ -1,8 +1,8 @@
 """Variational dropout in a recurrent network: one mask for all time steps.
 
-A new mask at every step would wash out what the network remembers. With
-`broadcast_dims` the time axis shares one; the hidden state's mask is drawn once
-for a sequence and applied at every step.
+A new mask at every step would destroy what the network remembers. With
+`broadcast_dims`, all time steps of the input share one mask. The hidden state's mask is
+drawn once for a sequence and applied at every step.
 
     python examples/variational_rnn.py
 

@@ -1,6 +1,6 @@
-"""What may come in and go out: dtypes, layouts, and the checks on both.
+"""Arrays that operations accept: their dtypes and layouts, and the checks of both.
 
-Every check runs before a random number is spent or an element written.
+Every check runs before any random number is drawn or any element is written.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._cy import core
 
-Array = NDArray[Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 _NATIVE_NUMS: Final = {np.dtype(n).num: n for n in DTYPES if n != "bfloat16"}
@@ -23,7 +22,7 @@ def dtype_name(dtype: np.dtype[Any]) -> str | None:
     """Return which of `DTYPES` a dtype is (in any byte order), or None."""
     name = _NATIVE_NUMS.get(dtype.num)
     if name is None and dtype.name == "bfloat16" and dtype.itemsize == 2:
-        return "bfloat16"  # ml_dtypes' type; its number differs from run to run
+        return "bfloat16"  # ml_dtypes' type, whose number differs from run to run
     return name
 
 
@@ -32,10 +31,10 @@ def _is_plain(x: Any, p: Any = 0.0) -> bool:
     return plain and type(p) is float and 0.0 <= p <= 1.0
 
 
-# Whether an array needs no further check: NumPy's own class, a supported dtype, native;
-# and, in the same call for the sake of dropout in eval mode, a drop probability neither.
+# `is_plain` tells whether an array needs no further check: NumPy's own class, and a supported
+# dtype in native byte order. To save a call in eval mode, it checks a drop probability too.
 def _plain_shape(x: Any) -> tuple[int, ...] | None:
-    """Return the shape of such an array, and None for others."""
+    """Return the shape of a plain array, and None for others."""
     return x.shape if _is_plain(x) else None
 
 
@@ -48,8 +47,8 @@ plain_shape: Callable[[Any], tuple[int, ...] | None] = (
 def prepare(x: Any, inplace: bool = False, out: Any = None) -> Array:
     """Check the arrays of an operation and return the one it writes to.
 
-    That is `out`, or `x` with `inplace`, or a new array of x's shape and dtype,
-    in x's layout as far as it is dense.
+    That is `out`, or `x` with `inplace`, or a new array with x's shape, dtype and
+    axis order, without gaps.
     """
     y: Array | None = None if core is None else core.prepare(x, inplace, out)
     return _prepare(x, inplace, out) if y is None else y
@@ -91,7 +90,7 @@ def check_array(x: Any, name: str = "x") -> None:
 
 
 def check_class(x: Any, name: str) -> None:
-    """Raise TypeError unless `x` is of NumPy's own class or a memmap."""
+    """Raise TypeError unless `x` is a plain ndarray or a memmap."""
     if type(x) is np.ndarray or isinstance(x, np.memmap):
         return
     kind = f"{type(x).__module__}.{type(x).__qualname__}"
@@ -104,7 +103,7 @@ def check_class(x: Any, name: str) -> None:
 
 
 def check_out(out: Any, x: Array, name: str = "out", source: str = "x") -> None:
-    """Raise unless `out` can take a result computed element by element from `x`."""
+    """Raise an error unless `out` can take a result computed from `x` by elements."""
     check_array(out, name)
     if out.shape != x.shape:
         raise ValueError(f"{name} must have {source}'s shape {x.shape}, but got {out.shape}")
@@ -118,7 +117,7 @@ def check_out(out: Any, x: Array, name: str = "out", source: str = "x") -> None:
 
 
 def check_writable(out: Array, name: str) -> None:
-    """Raise ValueError if `out` is read-only or holds one element in several places."""
+    """Raise ValueError if `out` is read-only or some of its elements overlap."""
     if not out.flags.writeable:
         raise ValueError(f"{name} must be writable, but got a read-only array")
     if not out.flags.forc and _overlaps_itself(out):
@@ -129,14 +128,14 @@ def check_writable(out: Array, name: str) -> None:
 
 
 def _same_memory(a: Array, b: Array) -> bool:
-    """Whether b's elements, of a's shape, are a's; axes of length 1 have no stride that matters."""
+    """Return whether b, of a's shape, has a's elements. Strides of axes of length 1 are ignored."""
     return a.ctypes.data == b.ctypes.data and all(
         s == t for s, t, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1
     )
 
 
 def _overlaps_itself(a: Array) -> bool:
-    """Whether two elements may share a byte: sure to be noticed if they do."""
+    """Return whether two elements may share a byte: always True if they do."""
     if a.size == 0:
         return False
     reach = a.itemsize

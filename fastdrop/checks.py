@@ -1,4 +1,4 @@
-"""Checks on numbers: those that users pass, and those that come in states."""
+"""Checks of numbers that users pass, and of numbers in states."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def shown(value: object) -> str:
-    """Return a value's repr for a message: cut short, and never an error itself."""
+    """Return a value's shortened repr for a message. This never raises."""
     try:
         return f"{value!r:.200}"
     except Exception:  # an int of more digits than Python prints, or a __repr__ that fails
@@ -25,12 +25,12 @@ def as_count(value: Any, name: str) -> int:
     return count
 
 
-# States come from files. Whatever is wrong with one is a ValueError, raised before
-# anything has changed, and nothing is converted that `state` would not have written.
+# States come from files. Any fault in one is a ValueError, raised before anything
+# changes. A value of a type that `state` would not have written is not converted.
 
 
 def entry(state: Any, name: str, what: str) -> Any:
-    """Return an entry of a state, or raise ValueError if it has none of that name."""
+    """Return an entry of a state, or raise ValueError if it is missing."""
     if not isinstance(state, dict) or name not in state:
         raise ValueError(
             f"state must be a dictionary as {what} returns it, with {name}, but got {shown(state)}"
@@ -39,7 +39,7 @@ def entry(state: Any, name: str, what: str) -> Any:
 
 
 def is_same(value: Any, expected: str | int) -> bool:
-    """Return whether a value from a state is this one, of this type: == may mean anything."""
+    """Return whether a value from a state has this type and value. An object may define any ==."""
     return type(value) is type(expected) and bool(value == expected)
 
 

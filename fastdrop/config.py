@@ -1,4 +1,4 @@
-"""show_config: what really runs here."""
+"""show_config: what runs on this machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 
 from . import backends, rng
 from ._version import __version__
+from .backends.form import KEPT
 from .mask_format import FORMAT
 from .threads import get_num_threads
 
 
 def config() -> dict[str, Any]:
     """Return version, backend, instruction set, threads and RNGs as a dictionary."""
-    import platform  # two milliseconds that import fastdrop need not pay
+    import platform  # takes two milliseconds, so not at the import of fastdrop
 
     available = backends.available_backends()
     return {
@@ -25,7 +26,9 @@ def config() -> dict[str, Any]:
         "mask format": FORMAT,
         "backend": backends.get_backend(),
         **backends.current().info(),
-        "shared masks and forms": _how_runs("evaluate_bits"),
+        "mask bits": _how_runs("bits"),
+        "dropout": _how_runs("apply"),
+        "shared masks, forms": f"{_how_runs('evaluate_bits')} ({', '.join(KEPT)})",
         "normal variates": _how_runs("add_noise"),
         "available backends": available,
         "compiled extension": "yes" if "cython" in available else "no: built without a C compiler",
@@ -36,13 +39,15 @@ def config() -> dict[str, Any]:
 
 
 def _how_runs(method: str) -> str:
-    inherited = getattr(backends.Backend, method)
-    compiled = getattr(type(backends.current()), method) is not inherited
-    return "compiled" if compiled else "plain NumPy"
+    """Return how the current backend does something: the reference alone is plain NumPy."""
+    from .backends.reference import ReferenceBackend
+
+    plain = getattr(type(backends.current()), method) is getattr(ReferenceBackend, method)
+    return "plain NumPy" if plain else "compiled"
 
 
 def show_config() -> None:
-    """Print version, backend, instruction set, threads and RNGs: what really runs.
+    """Print version, backend, instruction set, threads and RNGs: what runs here.
 
     Examples
     --------

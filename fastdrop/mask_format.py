@@ -1,7 +1,7 @@
 """Mask format 2: how a drop probability becomes planes of random bits.
 
-docs/mask-format.md is the specification; this is the arithmetic that every
-backend shares. A change of anything here is a breaking change.
+docs/mask-format.md is the specification. This module has the arithmetic that all
+backends share. Any change here is a breaking change.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .checks import shown
 
 FORMAT: Final = 2
 BLOCK: Final = 4096  # elements that share a range of the stream
-STRIP: Final = 512  # elements whose bit planes lie side by side
-PLANES: Final = 4  # bits that every element gets at most
-SECOND_PLANES: Final = 8  # bits that those get which the first ones leave undecided
-COLUMNS: Final = 512  # elements for which a block has such bits: twice what it needs on average
-REFINE_WORDS: Final = 16  # words for those still undecided, 32 bits each
+STRIP: Final = 512  # elements whose bit planes are adjacent
+PLANES: Final = 4  # the most bits that every element gets
+SECOND_PLANES: Final = 8  # more bits, for elements that the first bits leave undecided
+COLUMNS: Final = 512  # elements per block with second planes: twice the average need
+REFINE_WORDS: Final = 16  # words for elements still undecided, which take 32 bits each
 PRECISION: Final = 40  # bits of the threshold
 ONE: Final = 1 << PRECISION
 RATES_KEPT: Final = 1024
@@ -37,12 +37,12 @@ class Rate:
     threshold : int
         Keep probability in units of 2**-40, rounded to nearest.
     scale : float
-        What kept elements are multiplied by: 1 / (1 - p), or 0 for p = 1, which
-        keeps nothing to scale, unless `with_scale` changed it.
+        The factor of kept elements: 1 / (1 - p), or 0 for p = 1, where no element is
+        kept, unless `with_scale` changed it.
     planes, second : int
-        Bits drawn for each element, 0 to 4, and for each that they leave undecided, 0 to 8.
+        Bits for each element, 0 to 4, and for each undecided element, 0 to 8.
     refines : bool
-        Whether some need 32 bits more.
+        Whether some elements need 32 bits more.
     block_words : int
         64-bit words of the stream that a block of 4096 elements reserves.
     """
@@ -51,8 +51,8 @@ class Rate:
 
     def __init__(self, p: float) -> None:
         self.p = p
-        # p * 2**40 is exact, so the threshold is within half a unit of 1 - p
-        # however small p is; 1 - p itself would already have been rounded.
+        # p * 2**40 is exact, so for every p the threshold is within half a unit of 1 - p.
+        # For small p, 1 - p itself would already be rounded.
         self.threshold = ONE - round(math.ldexp(p, PRECISION))
         self.scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
         certain = self.threshold in (0, ONE)
@@ -67,25 +67,25 @@ class Rate:
         )
 
     def words(self, size: int) -> int:
-        """Words of the stream that a mask of `size` elements reserves."""
+        """Return how many words of the stream a mask of `size` elements reserves."""
         return -(-size // BLOCK) * self.block_words
 
     def with_scale(self, scale: float) -> Rate:
-        """Return the same rate for an operation that scales kept elements otherwise."""
+        """Return the same rate with another scale for kept elements."""
         other = copy(self)
         other.scale = float(scale)
         return other
 
 
 def rate(p: Any) -> Rate:
-    """Return the `Rate` of a drop probability, checked.
+    """Check a drop probability and return its `Rate`.
 
     Raises
     ------
     TypeError
-        If `p` is no real number.
+        If `p` is not a real number.
     ValueError
-        If `p` is NaN or outside [0, 1], in PyTorch's words.
+        If `p` is NaN or outside [0, 1]. The message is PyTorch's.
     """
     if type(p) is not float:
         p = _as_float(p)
@@ -93,7 +93,7 @@ def rate(p: Any) -> Rate:
 
 
 def stored_rate(p: Any) -> Rate:
-    """Return the `Rate` of a probability in a state, where all faults are ValueErrors."""
+    """Return the `Rate` of a probability from a state. All its errors are ValueErrors."""
     try:
         return rate(p)
     except TypeError as error:
@@ -109,7 +109,7 @@ def _as_float(p: Any) -> float:
             return float(p)
     except OverflowError:  # an int that no float can hold
         return math.inf if p > 0 else -math.inf
-    except TypeError:  # kind V is bfloat16's, and that of structured scalars too
+    except TypeError:  # kind V: bfloat16, but also structured scalars
         pass
     raise TypeError(
         f"dropout probability has to be a real number between 0 and 1, but got {shown(p)} "
@@ -117,7 +117,7 @@ def _as_float(p: Any) -> float:
     )
 
 
-# Those of recent calls: making one costs more than dropping out of a small array.
+# The rates of recent calls: making one takes longer than dropout of a small array.
 _rates: dict[float, Rate] = {}
 known_rate = _rates.get
 

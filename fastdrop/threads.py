@@ -1,4 +1,4 @@
-"""How many threads an operation may use."""
+"""The number of threads that an operation may use."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path, PurePath
 from typing import Final
 
 from ._version import __version__
 from .checks import shown
 
-MOST_THREADS: Final = 256  # as many as the pool may have
+MOST_THREADS: Final = 256  # the pool's limit
 
 _set: int | None = None
 _default: int | None = None
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads an operation may use, in the whole process.
+    """Set the number of threads that an operation may use, for the whole process.
 
     Parameters
     ----------
     n : int
-        1 to 256. The result does not depend on it.
+        1 to 256. Results do not depend on it.
 
     Raises
     ------
     TypeError
-        If `n` is no int.
+        If `n` is not an int.
     ValueError
         If `n` is below 1 or above 256.
 
@@ -50,10 +49,10 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads an operation may use.
+    """Return the number of threads that an operation may use.
 
-    By default the first number in OMP_NUM_THREADS, or else the processors that
-    this process may run on, as its CPU affinity and its cgroups' quotas say.
+    The default is the first number in OMP_NUM_THREADS. If there is none, it is the number
+    of processors that the CPU affinity and the cgroups' quotas allow this process.
 
     Examples
     --------
@@ -85,21 +84,21 @@ def _usable_processors() -> int:
 
 
 def _cgroup_quota() -> int | None:
-    """Return the processors that the tightest control group's quota is worth, rounded up."""
+    """Return the tightest control group's quota as a number of processors, rounded up."""
     quotas = (_quota(folder) for folder in _control_groups())
     return min((quota for quota in quotas if quota), default=None)
 
 
 def _control_groups() -> Iterator[str]:
-    """Yield this process's control groups and those around them: their folders, if they exist."""
+    """Yield the folders of this process's control groups and their parents, if they exist."""
     for line in _read("/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = Path("/sys/fs/cgroup", "cpu" if controllers else "")  # version 1, or version 2
-        group = PurePath(path.lstrip("/"))
-        for part in (group, *group.parents):
-            yield str(root / part)
+        root = "/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup"  # version 1, or version 2
+        names = [name for name in path.split("/") if name]
+        for depth in range(len(names), -1, -1):
+            yield "/".join([root, *names[:depth]])
 
 
 def _quota(folder: str) -> int | None:
@@ -114,16 +113,17 @@ def _quota(folder: str) -> int | None:
 
 def _read(file: str) -> str:
     try:
-        return Path(file).read_text()
+        with open(file) as opened:
+            return opened.read()
     except OSError:
         return ""
 
 
 def use_threadpoolctl() -> None:
-    """Let threadpoolctl see and limit fastdrop's threads, as it does BLAS' and OpenMP's.
+    """Let threadpoolctl see and limit fastdrop's threads, like those of BLAS and OpenMP.
 
-    ``import fastdrop`` does this by itself if threadpoolctl has been imported before
-    it; calling this after both serves any other order. Needs the compiled extension.
+    ``import fastdrop`` does this itself if threadpoolctl was imported before. Otherwise
+    call this after both imports. It needs the compiled extension.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def use_threadpoolctl() -> None:
     class Controller(threadpoolctl.LibController):  # type: ignore[misc]
         user_api = internal_api = "fastdrop"
         filename_prefixes = ("_core",)  # the extension's file
-        check_symbols = ("drop_apply", "drop_bits")  # not another project's _core
+        check_symbols = ("drop_evaluate", "drop_bits")  # to exclude another project's _core
 
         def get_num_threads(self) -> int:
             return get_num_threads()

@@ -36,26 +36,32 @@ PLANTED = {
     },
 }
 # Faults planted in results (wrong.c). A byte beyond an array may lie in a page that stops it.
-WRONG = {"result": "wrong: result", "status": "wrong: status", "beyond": ""}
+WRONG = {
+    "result": "wrong: result",
+    "status": "wrong: status",
+    "beyond": "",
+    "noise": "in noise",
+}
+WRAPPED = ("-Wl,--wrap=drop_evaluate", "-Wl,--wrap=drop_add_noise")
 PLANTED_INPUTS = 1000
 INPUTS = {"random": 100_000, "asan": 30_000, "tsan": 30, "valgrind": 2_000, "libfuzzer": 100_000}
 
 KERNEL_TESTS = [
-    *("test_backends", "test_dropout", "test_golden", "test_mask", "test_streams", "test_rng"),
-    *(
-        "test_pipeline",
-        "test_register_rng",
-        "test_family",
-        "test_family_fused",
-        "test_family_samples",
-    ),
-    *("test_family_noise", "test_threads_and_forks", "test_properties", "test_failures"),
+    *("kernels/test_backends", "kernels/test_golden", "kernels/test_pipeline"),
+    *("layers/test_dropout", "layers/test_mask", "layers/test_family", "layers/test_family_fused"),
+    *("layers/test_family_noise", "layers/test_family_samples"),
+    *("rng/test_streams", "rng/test_rng", "rng/test_register_rng"),
+    *("robustness/test_threads_and_forks", "robustness/test_properties"),
+    "robustness/test_failures",
 ]
 # Others' code is not instrumented: Numba's kernels see nothing of it, and torch does not start
 # under it. ThreadSanitizer does not follow a process with threads into a fork.
 TESTS = {
     "asan": (KERNEL_TESTS, "not numba and not reference and not torch"),
-    "tsan": (["test_threads_and_forks", "test_backends"], "cython and thread and not children"),
+    "tsan": (
+        ["robustness/test_threads_and_forks", "kernels/test_backends"],
+        "cython and thread and not children",
+    ),
 }
 ENVIRONMENT = {
     # Python and NumPy keep what they allocate until they exit; the C programs here are
@@ -104,7 +110,7 @@ def check_that_faults_are_found(finder: str) -> None:
     if finder in ("random", "asan", "libfuzzer"):
         main = ["wrong.c"] if finder == "libfuzzer" else ["wrong.c", "random.c"]
         runs = f"-runs={PLANTED_INPUTS}" if finder == "libfuzzer" else str(PLANTED_INPUTS)
-        wrong = str(program(finder, main, "-Wl,--wrap=drop_apply"))
+        wrong = str(program(finder, main, *WRAPPED))
         for fault, report in WRONG.items():
             expect([wrong, runs, f"-artifact_prefix={BUILD}/"], report, FAULT=fault)
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 HERE = ROOT / "fuzz"
 KERNELS = ROOT / "fastdrop" / "_cy"
 BUILD = ROOT / "build" / "fuzz"
+SYSCONF = ("sysconf", "fuzz_sysconf")  # sysconf.c: caches that small arrays are too large for
 CLANG = next(filter(shutil.which, ("clang-19", "clang-16", "clang-14")), "clang")
 
 
@@ -55,20 +56,20 @@ def settings() -> dict[str, Any]:
 def objects(finder: str) -> list[str]:
     """Compile the kernels for a finder, and return the object files."""
     flags = FINDERS[finder].flags
-    units = [
-        (ROOT / settings()["KERNELS"], f"kernels_{isa}.o", (*flags, *more, f"-DDROP_ISA={isa}"))
-        for isa, more in reversed(settings()["instruction_sets"]().items())  # longest first
+    steps = [
+        (
+            ROOT / unit.source,
+            f"{Path(unit.source).stem}_{unit.isa}.o",
+            (*flags, *unit.flags, *(f"-D{n}={v}" for n, v in [*unit.macros, SYSCONF])),
+        )
+        for unit in settings()["units"]()
     ]
-    units += [
-        (KERNELS / name, f"{Path(name).stem}.o", (*flags, "-Dsysconf=fuzz_sysconf"))
-        for name in settings()["SOURCES"]
-    ]
-    units += [(HERE / "sysconf.c", "sysconf.o", ())]
+    steps.append((HERE / "sysconf.c", "sysconf.o", ()))
     folder = BUILD / finder
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(
-            pool.map(lambda unit: compiled(finder, unit[0], folder / unit[1], unit[2]), units)
+            pool.map(lambda step: compiled(finder, step[0], folder / step[1], step[2]), steps)
         )
 
 
@@ -103,7 +104,7 @@ def package(finder: str, directives: str = "") -> Path:
     source = folder / "fastdrop/_cy/_core.pyx"
     source.write_text(directives + source.read_text())
     with contextlib.chdir(folder):
-        core = settings()["extension"]()
+        core = settings()["translated"](settings()["extension"]())
     includes = [*core.include_dirs, sysconfig.get_paths()["include"]]
     more = [f"-D{name}={value}" for name, value in core.define_macros]
     more += [f"-I{folder / path}" for path in includes]

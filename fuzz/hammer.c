@@ -10,11 +10,11 @@
 #include <string.h>
 
 #include "drivers/evaluate.h"
+#include "drivers/mask.h"
+#include "drivers/noise.h"
 #include "runtime/isa.h"
-#include "runtime/pool.h"
-#include "drivers/walk.h"
 
-enum { TASKS = 97, ROWS = 521, COLUMNS = 1031, SIZE = ROWS * COLUMNS }; /* enough for several threads */
+enum { TASKS = 97, FAILING = 13, ROWS = 521, COLUMNS = 1031, SIZE = ROWS * COLUMNS }; /* enough for several threads */
 
 static void fail(const char *what)
 {
@@ -23,14 +23,29 @@ static void fail(const char *what)
 }
 
 /* Tasks write plain memory, which the caller reads: the pool alone orders them. */
-static void count(void *context, int64_t task) { ((int *)context)[task]++; }
+static int count(void *context, int64_t task)
+{
+    ((int *)context)[task]++;
+    return 0;
+}
+
+/* Whatever else was running, the one that fails is reported, and some tasks need not run. */
+static int count_and_fail(void *context, int64_t task)
+{
+    (void)count(context, task);
+    return task == FAILING ? FAILING : 0;
+}
 
 static void tasks_run_once(int threads, int tasks)
 {
     int done[TASKS] = {0};
-    drop_parallel(threads, tasks, count, done);
+    const drop_workers by = {threads, NULL};
+    if (drop_parallel(by, tasks, count, done) != 0) fail("status of tasks");
     for (int i = 0; i < TASKS; i++)
         if (done[i] != (i < tasks)) fail("a task ran twice or not at all");
+    if (drop_parallel(by, tasks, count_and_fail, done) != (tasks > FAILING ? FAILING : 0)) fail("failure of a task");
+    for (int i = 0; i < TASKS; i++)
+        if (done[i] > 2 * (i < tasks)) fail("a task ran twice");
 }
 
 static const uint64_t key[2] = {1, 2};
@@ -42,25 +57,23 @@ static drop_mask mask_of(uint64_t draw)
     return (drop_mask){.fill = kernels->philox4x32, .key = key, .draw = draw, .threshold = 770000000000};
 }
 
-/* An apply, in C order or with rows along the first axis, an evaluate, and the bits. */
-static void run(int kind, uint64_t draw, int threads, const float *x, float *y)
+enum { APPLY, ADD, NOISE, BITS, KINDS };
+
+/* An operation, with rows along the last axis or the other one, or the bits, packed or as bytes. */
+static void run(int kind, int other, uint64_t draw, int threads, float *x, float *y)
 {
     const drop_mask mask = mask_of(draw);
-    const ptrdiff_t item = sizeof *x;
+    const drop_workers by = {threads, NULL};
+    const ptrdiff_t item = sizeof *x, steps[2][2] = {{COLUMNS * item, item}, {item, ROWS * item}};
+    drop_operation op = {.mask = &mask, .form = kind == ADD ? DROP_ADD : DROP_SCALE, .numbers = {2, 0, 0},
+                         .arrays = {.ndim = 2, .count = kind == ADD ? 3 : 2, .dtype = DROP_F32,
+                                    .at = {(char *)y, (char *)x, (char *)x}, .shape = {ROWS, COLUMNS}}};
+    for (int k = 0; k < 3; k++) memcpy(op.arrays.stride[k], steps[other], sizeof *steps);
+    const drop_noise noise = {.fill = mask.fill, .key = key, .draw = draw, .spread = 0.5};
     int status;
-    if (kind < 2) {
-        drop_arrays a = {.ndim = 2, .x = (const char *)x, .y = (char *)y, .shape = {ROWS, COLUMNS}};
-        a.x_stride[0] = a.y_stride[0] = kind ? item : COLUMNS * item;
-        a.x_stride[1] = a.y_stride[1] = kind ? ROWS * item : item;
-        status = drop_apply(kernels, &mask, 0, &a, DROP_F32, 2, threads);
-    } else if (kind == 2) {
-        drop_operation op = {.mask = &mask, .y = (char *)y, .at = {(const char *)x, (const char *)x},
-                             .form = DROP_ADD, .dtype = DROP_F32, .numbers = {2, 0, 0},
-                             .grid = {.ndim = 1, .arrays = 3, .shape = {SIZE}, .stride = {{item}, {item}, {item}}},
-                             .mask_grid = {.ndim = 1, .arrays = 1, .shape = {SIZE}}};
-        status = drop_evaluate(kernels, &op, threads);
-    } else
-        status = drop_bits(kernels, &mask, 0, SIZE, (uint8_t *)y, threads);
+    if (kind == BITS) status = drop_bits(kernels, &mask, 0, SIZE, (uint8_t *)y, other, by);
+    else if (kind == NOISE) status = drop_add_noise(kernels, &noise, &op.arrays, by);
+    else status = drop_evaluate(kernels, &op, by);
     if (status) fail("status");
 }
 
@@ -74,13 +87,13 @@ static void *call(void *number)
     for (int i = 0; i < SIZE; i++) x[i] = (float)(i + 1);
     for (int r = 0; r < rounds; r++) {
         for (int i = 0; i < 200; i++) tasks_run_once(1 + (r + i) % 5, (i * 7 + (int)caller) % (TASKS + 1));
-        const int kind = (r + (int)caller) % 4;
+        const int choice = (r + (int)caller) % (2 * KINDS), kind = choice / 2, other = choice % 2;
         const uint64_t draw = caller * 1000000u + (unsigned)r;
-        const size_t bytes = kind == 3 ? (SIZE + 7) / 8 : SIZE * sizeof *y;
-        run(kind, draw, 1, x, alone);
-        memset(y, 0xa5, bytes);
-        run(kind, draw, 2 + r % 3, x, y);
-        if (memcmp(alone, y, bytes) != 0) fail("several threads' result");
+        memset(alone, 0, SIZE * sizeof *alone);
+        memset(y, 0, SIZE * sizeof *y);
+        run(kind, other, draw, 1, x, alone);
+        run(kind, other, draw, 2 + r % 3, x, y);
+        if (memcmp(alone, y, SIZE * sizeof *y) != 0) fail("several threads' result");
     }
     free(x);
     free(y);

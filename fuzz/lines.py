@@ -12,8 +12,10 @@ from .__main__ import call
 from .build import ROOT, package
 
 TESTS = (
-    *("dropout", "mask", "streams", "rng", "register_rng", "failures", "family_fused"),
-    *("settings", "threads_and_forks", "golden", "pickling", "torch_behaviour"),
+    *("layers/test_dropout", "layers/test_mask", "layers/test_family_fused"),
+    *("layers/test_pickling", "rng/test_streams", "rng/test_rng", "rng/test_register_rng"),
+    *("robustness/test_failures", "robustness/test_threads_and_forks", "packaging/test_settings"),
+    *("kernels/test_golden", "pytorch/test_behaviour"),
 )
 CONFIG = """\
 [run]
@@ -35,7 +37,7 @@ def main() -> None:
         "COVERAGE_FILE": str(folder / ".coverage"),
         "COVERAGE_RCFILE": str(config),
     }
-    files = [ROOT / "tests" / f"test_{name}.py" for name in TESTS]
+    files = [ROOT / "tests" / f"{name}.py" for name in TESTS]
     coverage = [sys.executable, "-m", "coverage"]
     pytest = ["pytest", "-q", "-p", "no:cacheprovider", "-k", "not numba", *files]
     call([*coverage, "run", "-m", *pytest], environment, folder)

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "math/coefficients.h"
+
 /* --- Mask format 2, in the names of docs/mask-format.md ----------------------------------- */
 
 enum { COLUMNS = 512, NUMBERS = 32, RANGE = 336 };
@@ -162,6 +164,71 @@ void oracle_element(drop_form form, drop_dtype dtype, const char *const *in, int
             h[0] = dtype == DROP_F16 ? narrow_f16(f[0]) : narrow_bf16(f[0]);
             memcpy(y, h, sizeof *h);
         }
+    }
+}
+
+/* --- Noise, by the steps of fastdrop/normal.py and elementary.py ------------------------- */
+
+/* p is a precision's name in coefficients.h, f the end of its functions' names in math.h. */
+#define POLYNOMIAL(p, c, x) polynomial_##p(c, sizeof(c) / sizeof *(c), x)
+#define DEFINE_NOISE(p, f, NUMBER)                                                                 \
+    static NUMBER polynomial_##p(const NUMBER *c, size_t n, NUMBER x)                              \
+    {                                                                                              \
+        NUMBER sum[2] = {0}; /* of even and of odd powers */                                       \
+        for (size_t i = 0; i < n; i++) sum[(n - 1 - i) % 2] = sum[(n - 1 - i) % 2] * (x * x) + c[i]; \
+        return n % 2 ? sum[0] + sum[1] * x : sum[1] * x + sum[0];                                  \
+    }                                                                                              \
+    static NUMBER log_##p(NUMBER x)                                                                \
+    {                                                                                              \
+        int n;                                                                                     \
+        NUMBER m = frexp##f(x, &n);                                                                \
+        if (m < drop_root_half_##p) m *= 2, n--;                                                   \
+        const NUMBER s = (m - 1) / (m + 1), square = s * s;                                        \
+        return n * drop_log2_##p + s * (2 + square * POLYNOMIAL(p, drop_log_##p, square));      \
+    }                                                                                              \
+    static NUMBER noise_##p(uint64_t word, int factor, double spread, NUMBER x)                    \
+    {                                                                                              \
+        const NUMBER level = 0 - log_##p(tail_##p(word >> 63 ? ~word : word));                     \
+        const NUMBER r = sqrt##f(level + drop_log2_##p);                                           \
+        const NUMBER above = POLYNOMIAL(p, drop_quantile_above_##p, r);                         \
+        const NUMBER z = level * (above / POLYNOMIAL(p, drop_quantile_below_##p, r));           \
+        const NUMBER moved = (NUMBER)spread * copysign##f(z, word >> 63 ? 1 : -1);                 \
+        return factor ? x * (1 + moved) : x + moved;                                               \
+    }
+
+/* The probability of being farther out, of 63 bits. */
+static double tail_f64(uint64_t nearest) { return ((double)(nearest >> 11) + 0.5) * 0x1p-52; }
+
+static float tail_f32(uint64_t nearest)
+{
+    const float upper = (float)(nearest >> 32), lower = (float)((uint32_t)nearest >> 11);
+    return upper * 0x1p-31f + (lower + 0.5f) * 0x1p-52f;
+}
+
+DEFINE_NOISE(f32, f, float)
+DEFINE_NOISE(f64, , double)
+
+void oracle_noise(drop_dtype dtype, uint64_t word, int factor, double spread, const char *x, char *y)
+{
+    double d;
+    float f;
+    uint16_t h;
+    switch (dtype) {
+    case DROP_F64:
+        memcpy(&d, x, sizeof d);
+        d = noise_f64(word, factor, spread, d);
+        memcpy(y, &d, sizeof d);
+        break;
+    case DROP_F32:
+        memcpy(&f, x, sizeof f);
+        f = noise_f32(word, factor, spread, f);
+        memcpy(y, &f, sizeof f);
+        break;
+    default:
+        memcpy(&h, x, sizeof h);
+        f = noise_f32(word, factor, spread, dtype == DROP_F16 ? widen_f16(h) : widen_bf16(h));
+        h = dtype == DROP_F16 ? narrow_f16(f) : narrow_bf16(f);
+        memcpy(y, &h, sizeof h);
     }
 }
 

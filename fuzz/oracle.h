@@ -15,6 +15,9 @@ int oracle_inputs(drop_form form);
 void oracle_element(drop_form form, drop_dtype dtype, const char *const *in, int kept,
                     const drop_numbers *numbers, char *y);
 
+/* Writes x with the noise that a word stands for, in real numbers. */
+void oracle_noise(drop_dtype dtype, uint64_t word, int factor, double spread, const char *x, char *y);
+
 /* Whether two elements are the same, a NaN being the same as any other if `any_nan`. */
 int oracle_same(drop_dtype dtype, const char *a, const char *b, int any_nan);
 

@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "runtime/isa.h"
-#include "runtime/pool.h"
-#include "drivers/walk.h"
+#include "runtime/tasks.h"
 
 enum { N = 1000 };
 
@@ -44,15 +43,16 @@ static void undefined(void)
 
 static int shared;
 
-static void increment(void *context, int64_t task)
+static int increment(void *context, int64_t task)
 {
     (void)context;
     for (int i = 0; i < 1000; i++) shared += (int)task;
+    return 0;
 }
 
 static void race(void)
 {
-    for (int i = 0; i < 1000; i++) drop_parallel(2, 64, increment, NULL);
+    for (int i = 0; i < 1000; i++) drop_parallel((drop_workers){2, NULL}, 64, increment, NULL);
 }
 
 int main(int argc, char **argv)

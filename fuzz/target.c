@@ -11,10 +11,11 @@
 #include <sys/mman.h>
 
 #include "drivers/evaluate.h"
-#include "runtime/isa.h"
+#include "drivers/mask.h"
+#include "drivers/noise.h"
 #include "oracle.h"
+#include "runtime/isa.h"
 #include "target.h"
-#include "drivers/walk.h"
 
 /* Sanitizers are for the kernels; this file and the oracle run at full speed beside them. */
 #if defined(FUZZ_ASAN)
@@ -225,6 +226,17 @@ static array place(input *in, int area, const extent *e, int size, int may_share
     return a;
 }
 
+static drop_arrays arrays_of(const extent *e, drop_dtype dtype, const array *arrays, int count)
+{
+    drop_arrays a = {.ndim = e->ndim, .count = count, .dtype = dtype};
+    for (int i = 0; i < e->ndim; i++) a.shape[i] = e->shape[i];
+    for (int k = 0; k < count; k++) {
+        a.at[k] = arrays[k].at;
+        for (int i = 0; i < e->ndim; i++) a.stride[k][i] = arrays[k].stride[i];
+    }
+    return a;
+}
+
 static void release(const array *a) { ASAN_UNPOISON_MEMORY_REGION(a->start, a->bytes); }
 
 /* The offset of element i in C order. */
@@ -246,6 +258,28 @@ static void write_values(const array *a, const extent *e, int size, uint64_t see
         if (tame) v[0] &= 0xbfffbfffbfffbfff, v[1] &= 0xbfffbfffbfffbfff;
         memcpy(a->at + offset(e, a->stride, i), v, (size_t)size);
     }
+}
+
+/* --- Threads ---------------------------------------------------------------------------- */
+
+/* A team of one thread that is each of its members in turn, of which there may be fewer than asked for. */
+static int current_member, members;
+
+static int team_member(void) { return current_member; }
+static int team_size(void) { return members; }
+
+static void team_region(void (*run)(void *), void *context, unsigned threads, unsigned flags)
+{
+    (void)flags;
+    members = threads > 2 ? (int)threads - 1 : (int)threads;
+    for (current_member = 0; current_member < members; current_member++) run(context);
+}
+
+static drop_workers pick_workers(input *in)
+{
+    static const drop_team team = {team_region, team_member, team_size};
+    const int threads = 1 + u8(in) % 4;
+    return (drop_workers){threads, u8(in) % 2 ? &team : NULL};
 }
 
 /* --- Cases ------------------------------------------------------------------------------ */
@@ -315,7 +349,7 @@ static void compare(const array *y, const char *expected, const extent *e, drop_
 }
 
 /* One that the oracle knows: relu is for real numbers, and gelu, silu and their slopes, whose bits
- * tests/test_family_activations.py compares with the reference's, are beyond it. */
+ * tests/kernels/test_activations.py compares with the reference's, are beyond it. */
 static drop_form pick_form(input *in, drop_dtype dtype)
 {
     const int is_real = dtype != DROP_C64 && dtype != DROP_C128;
@@ -328,7 +362,8 @@ static void run_elements(input *in, const drop_kernels *kernels, const drop_mask
     const drop_dtype dtype = (drop_dtype)(u8(in) % DROP_DTYPES);
     const int size = oracle_item_size(dtype), general = u8(in) % 2;
     const drop_form form = general ? pick_form(in, dtype) : DROP_SCALE;
-    const int inputs = oracle_inputs(form), threads = 1 + u8(in) % 3;
+    const int inputs = oracle_inputs(form);
+    const drop_workers by = pick_workers(in);
     const drop_numbers numbers = {number(in), number(in), number(in)};
     const uint64_t seed = u64(in);
     const int tame = u8(in) % 2;
@@ -367,48 +402,70 @@ static void run_elements(input *in, const drop_kernels *kernels, const drop_mask
     }
 
     describe(given ? "evaluate bits" : general ? "evaluate" : "apply", kernels, dtype, form, &numbers, &e, a, 1 + inputs);
-    int status;
-    if (general) {
-        drop_operation op = {.bits = given ? bits : NULL, .mask = given ? NULL : mask, .first = first,
-                             .mask_grid = {.ndim = e.ndim, .arrays = 1},
-                             .grid = {.ndim = e.ndim, .arrays = 1 + inputs},
-                             .y = a[Y].at, .form = form, .dtype = dtype, .numbers = numbers};
-        for (int i = 0; i < e.ndim; i++) {
-            op.grid.shape[i] = op.mask_grid.shape[i] = e.shape[i];
-            op.mask_grid.stride[0][i] = mask_stride[i];
-            for (int n = 0; n <= inputs; n++) op.grid.stride[n][i] = a[Y + n].stride[i];
-        }
-        for (int n = 0; n < inputs; n++) op.at[n] = a[X + n].at;
-        status = drop_evaluate(kernels, &op, threads);
-    } else {
-        drop_arrays arrays = {.ndim = e.ndim, .x = a[X].at, .y = a[Y].at};
-        for (int i = 0; i < e.ndim; i++) {
-            arrays.shape[i] = e.shape[i];
-            arrays.x_stride[i] = a[X].stride[i];
-            arrays.y_stride[i] = a[Y].stride[i];
-        }
-        status = drop_apply(kernels, mask, first, &arrays, dtype, numbers.scale, threads);
-    }
+    drop_operation op = {.bits = given ? bits : NULL, .mask = given ? NULL : mask, .first = first, .form = form,
+                         .numbers = numbers, .arrays = arrays_of(&e, dtype, a, 1 + inputs)};
+    memcpy(op.bit_stride, mask_stride, (size_t)e.ndim * sizeof *mask_stride);
+    const int status = drop_evaluate(kernels, &op, by);
     if (status != k.status) fail("status", (uint64_t)status);
     /* Which of two NaNs a sum keeps is the compiler's choice. */
-    if (!status) compare(&a[Y], expected, &e, dtype, general);
+    if (!status) compare(&a[Y], expected, &e, dtype, form != DROP_SCALE);
     for (int n = 0; n <= inputs; n++) release(&a[Y + n]);
 }
 
+/* x with noise, of words from `draw` on. */
+static void run_noise(input *in, const drop_kernels *kernels, const drop_mask *mask)
+{
+    static const drop_dtype real[] = {DROP_F16, DROP_BF16, DROP_F32, DROP_F64};
+    const extent e = pick_extent(in);
+    const drop_dtype dtype = PICK(in, real);
+    const int size = oracle_item_size(dtype), is_y = u8(in) % 4 == 0;
+    const drop_noise noise = {.fill = mask->fill, .key = mask->key, .draw = mask->draw,
+                              .factor = u8(in) % 2, .spread = number(in)};
+    const drop_workers by = pick_workers(in);
+    array a[AREAS] = {[Y] = place(in, Y, &e, size, 0)};
+    a[X] = is_y ? a[Y] : place(in, X, &e, size, 1);
+    write_values(&a[X], &e, size, u64(in), u8(in) % 2);
+
+    char *expected = arena[EXPECTED];
+    release(&a[Y]);
+    memcpy(expected, a[Y].start, a[Y].bytes);
+    int failed = 0;
+    for (uint64_t i = 0; i < e.size && !failed; i++) {
+        uint64_t word;
+        failed = noise.fill(noise.key, noise.draw + i, 1, &word);
+        oracle_noise(dtype, word, noise.factor, noise.spread, a[X].at + offset(&e, a[X].stride, i),
+                     expected + (a[Y].at - a[Y].start) + offset(&e, a[Y].stride, i));
+    }
+    describe("noise", kernels, dtype, noise.factor, &(drop_numbers){.scale = noise.spread}, &e, a, 2);
+    drop_arrays arrays = arrays_of(&e, dtype, a, 2);
+    const int status = drop_add_noise(kernels, &noise, &arrays, by);
+    if (status != failed) fail("status", (uint64_t)status);
+    if (!status) compare(&a[Y], expected, &e, dtype, 1);
+    release(&a[Y]);
+    release(&a[X]);
+}
+
+/* Keep bits by themselves: packed, or as numbers of so many bytes each. */
 static void run_bits(input *in, const drop_kernels *kernels, const drop_mask *mask, uint64_t first)
 {
-    const uint64_t n = position(in) % (u8(in) == 0 ? LARGE : USUAL), bytes = (n + 7) / 8;
-    const int threads = 1 + u8(in) % 3;
+    const uint64_t n = position(in) % (u8(in) == 0 ? LARGE : USUAL), item = u8(in) % 3;
+    const uint64_t bytes = item ? n * item : (n + 7) / 8;
+    const drop_workers by = pick_workers(in);
     uint8_t *out = (uint8_t *)(arena[Y] + ARENA - bytes);
     memset(out - MARGIN, POISON, bytes + MARGIN);
     keeper k = {.mask = mask, .end = first + n};
     const extent e = {.ndim = 1, .shape = {(ptrdiff_t)n}, .size = n};
-    describe("bits", kernels, 0, 0, NULL, &e, NULL, 0);
-    const int status = drop_bits(kernels, mask, first, n, out, threads);
-    for (uint64_t i = 0; i < n; i++)
-        if ((out[i / 8] >> i % 8 & 1) != kept(&k, first + i) && !k.status) fail("bit", i);
+    describe(item ? "ones" : "bits", kernels, 0, 0, NULL, &e, NULL, 0);
+    const int status = drop_bits(kernels, mask, first, n, out, (int)item, by);
+    for (uint64_t i = 0; i < n; i++) {
+        const unsigned one = item == 2 ? 0x3f80 : 1;
+        unsigned found = 0;
+        if (item) memcpy(&found, out + i * item, item); /* a 1, or bfloat16's */
+        else found = out[i / 8] >> i % 8 & 1;
+        if (found != one * (unsigned)kept(&k, first + i) && !k.status) fail("bit", i);
+    }
     if (status != k.status) fail("status", (uint64_t)status);
-    if (!status && n % 8 && out[bytes - 1] >> n % 8) fail("bits past the last", n);
+    if (!status && !item && n % 8 && out[bytes - 1] >> n % 8) fail("bits past the last", n);
     for (int i = 1; i <= MARGIN; i++)
         if (out[-i] != POISON) fail("a byte before the bits", (uint64_t)i);
 }
@@ -500,6 +557,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                             .draw = position(&in), .threshold = pick_threshold(&in)};
     const uint64_t first = position(&in) >> 2;
     if (what < 7) run_bits(&in, kernels, &mask, first);
+    else if (what < 9) run_noise(&in, kernels, &mask);
     else run_elements(&in, kernels, &mask, first);
     return 0;
 }

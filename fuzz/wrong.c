@@ -1,25 +1,34 @@
 /* Faults on purpose in results, put between the target and the kernels by the
- * linker's --wrap: FAULT=result, status or beyond. The target has to notice. */
+ * linker's --wrap: FAULT=result, status, beyond or noise. The target has to notice. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "drivers/walk.h"
+#include "drivers/evaluate.h"
+#include "drivers/noise.h"
 
-int __real_drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
-                      drop_arrays *arrays, drop_dtype dtype, double scale, int threads);
+int __real_drop_evaluate(const drop_kernels *kernels, drop_operation *op, drop_workers by);
+int __wrap_drop_evaluate(const drop_kernels *kernels, drop_operation *op, drop_workers by);
+int __real_drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *a, drop_workers by);
+int __wrap_drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *a, drop_workers by);
 
-int __wrap_drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
-                      drop_arrays *arrays, drop_dtype dtype, double scale, int threads);
-
-int __wrap_drop_apply(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
-                      drop_arrays *arrays, drop_dtype dtype, double scale, int threads)
+static int is_fault(const char *name, const drop_arrays *a)
 {
     const char *fault = getenv("FAULT");
-    uint64_t size = 1;
-    for (int i = 0; i < arrays->ndim; i++) size *= (uint64_t)arrays->shape[i];
-    int status = __real_drop_apply(kernels, mask, first, arrays, dtype, scale, threads);
-    if (!fault || size == 0) return status;
-    if (strcmp(fault, "result") == 0) arrays->y[0] ^= 1;
-    if (strcmp(fault, "beyond") == 0) arrays->y[-1] ^= 1; /* a neighbour, a gap or a page of its own */
-    return strcmp(fault, "status") == 0 ? 5 : status;
+    return fault && strcmp(fault, name) == 0 && count_elements(a) > 0;
+}
+
+int __wrap_drop_evaluate(const drop_kernels *kernels, drop_operation *op, drop_workers by)
+{
+    const drop_arrays *a = &op->arrays;
+    const int status = __real_drop_evaluate(kernels, op, by);
+    if (is_fault("result", a)) a->at[0][0] ^= 1;
+    if (is_fault("beyond", a)) a->at[0][-1] ^= 1; /* a neighbour, a gap or a page of its own */
+    return is_fault("status", a) ? 5 : status;
+}
+
+int __wrap_drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *a, drop_workers by)
+{
+    const int status = __real_drop_add_noise(kernels, noise, a, by);
+    if (is_fault("noise", a)) a->at[0][0] ^= 1;
+    return status;
 }

@@ -1,15 +1,20 @@
-"""What the tests share: each backend, a fixed seed, and hypothesis' settings."""
+"""What the tests share: backends, a seed, hypothesis' settings, their order, and what is slow."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
+import checks
 import pytest
 from hypothesis import HealthCheck, settings
+from isas import ISAS, use_isa
+from paths import TESTS
+from support import OTHER_DTYPES
 
 import fastdrop
-from fastdrop import _cy
 from fastdrop.backends import NAMES
 
 settings.register_profile(
@@ -20,6 +25,84 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # `backend` suits all examples
 )
 settings.load_profile("fastdrop")
+
+# The most valuable first: digests and the backends, what is built on them, then the surroundings.
+FOLDERS = ("kernels", "rng", "layers", "statistics", "pytorch", "robustness", "packaging")
+MOST_PROCESSES = 8  # of `pytest -n auto`: each compiles Numba's kernels, and takes memory
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests in order, golden digests first, and mark variants that are slow."""
+    items.sort(key=lambda item: rank(item.path))
+    for item in items:
+        if hasattr(item, "callspec") and is_slow(item.callspec.params):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail where a file of tests cannot be imported.
+
+    --doctest-ignore-import-errors is meant for modules of the package that need torch, but takes
+    a test's wrong import for the same, and none of its tests would run.
+    """
+    report = yield
+    if "unable to import module" in str(report.longrepr) and TESTS in collector.path.parents:
+        report.outcome = "failed"
+    return report
+
+
+def rank(path: Path) -> int:
+    """Return a place in the order of FOLDERS, golden digests first and doctests last."""
+    folder = path.parent.name
+    return path.stem != "test_golden" and 1 + (*FOLDERS, folder).index(folder)
+
+
+def is_slow(parameters: dict[str, object]) -> bool:
+    """Whether a test's parameters ask for much that other tests ask for too."""
+    backend = parameters.get("backend")
+    if backend == "reference":  # which has no threads
+        return parameters.get("threads", 1) != 1
+    return backend == "numba" and any(  # which compiles a kernel for each form and dtype
+        value == OTHER_DTYPES or (isinstance(value, str) and value in OTHER_DTYPES)
+        for value in parameters.values()
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes for `-n auto`."""
+    return min(fastdrop.get_num_threads(), MOST_PROCESSES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return what gives the tests to processes."""
+    from processes import Scheduling
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send one of several processes' checks of statistics to the first."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["z"] = checks.tally.z
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the checks of a process that has ended."""
+    checks.tally.z += getattr(node, "workeroutput", {}).get("z", [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many checks were made, and how likely a false alarm was."""
+    if checks.tally.z:
+        terminalreporter.write_line(f"statistics: {checks.tally}")
 
 
 @pytest.fixture(params=NAMES)
@@ -34,16 +117,11 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     fastdrop.set_backend(before)
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
+@pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test on the C kernels for each instruction set."""
-    if _cy.core is None or request.param not in _cy.core.available_isas():
-        pytest.skip(f"no kernels for {request.param} here")
-    before = _cy.core.isa()
-    _cy.core.choose_isa(request.param)
-    with fastdrop.use_backend("cython"):
+    with use_isa(request.param), fastdrop.use_backend("cython"):
         yield request.param
-    _cy.core.choose_isa(before)
 
 
 @pytest.fixture(params=[1, 2, 3])

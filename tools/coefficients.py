@@ -2,7 +2,7 @@
 
 Each function below is smooth on its interval, and Remez's exchange finds the polynomial,
 or quotient of two, whose largest relative error is smallest (E. W. Cheney, "Introduction
-to approximation theory", 1966, chapters 3 and 5). fastdrop/elementary.py says how each is used.
+to approximation theory", 1966, chapters 3 and 5). fastdrop/_formulas/ says how each is used.
 
     python tools/coefficients.py            print the fits and their errors
     python tools/coefficients.py --write    write their two files, in Python and in C
@@ -268,7 +268,7 @@ def main() -> None:
     """Fit everything; with --write, write both files."""
     tables = {name: (fits(i), constants(i)) for i, name in enumerate(PRECISIONS)}
     if sys.argv[1:] == ["--write"]:
-        (ROOT / "fastdrop" / "coefficients.py").write_text(in_python(tables))
+        (ROOT / "fastdrop" / "_formulas" / "coefficients.py").write_text(in_python(tables))
         (ROOT / "fastdrop" / "_cy" / "math" / "coefficients.h").write_text(in_c(tables))
     else:
         print(in_python(tables))
@@ -279,16 +279,15 @@ NOTE = "Written by tools/coefficients.py, which fits them: change that and run i
 
 
 def in_python(tables: Tables) -> str:
-    """Return fastdrop/coefficients.py."""
+    """Return fastdrop/_formulas/coefficients.py."""
     polynomials, numbers = tables["SINGLE"]
     lines = [
         f'"""Coefficients of the elementary functions.\n\n{NOTE}\n"""\n',
         "from typing import Any, Final, NamedTuple\n",
-        "import numpy as np",
-        "from numpy.typing import NDArray\n\n",
+        "import numpy as np\n\n",
         "class Coefficients(NamedTuple):",
         '    """Polynomials, highest power first, and numbers, of one precision."""\n',
-        *(f"    {key}: NDArray[Any]" for key in polynomials),
+        *(f"    {key}: np.ndarray[Any, Any]" for key in polynomials),
         *(f"    {key}: Any" for key in numbers),
         "\n\n# fmt: off",
     ]

@@ -1,11 +1,11 @@
 # cython: language_level=3
 """Bring your own random number generator: xoshiro256** as a NumPy BitGenerator.
 
-A generator that fits NumPy's interface serves both: `numpy.random.Generator`
-draws its numbers from it and fastdrop its masks, and it moves on by what either
-of them uses. Since a BitGenerator is asked for one word after the other,
-fastdrop draws its masks with one thread; the capsule and cfunc examples show
-generators that many threads can use at once.
+A generator with NumPy's interface serves both: `numpy.random.Generator` draws
+its numbers from it, and fastdrop draws its masks. Each draw advances it. A
+BitGenerator returns one word after the other, so fastdrop draws these masks
+with one thread. The capsule and cfunc examples show generators that many
+threads can use at once.
 
 Reference: D. Blackman and S. Vigna, "Scrambled linear pseudorandom number
 generators", ACM Transactions on Mathematical Software 47, 2021.
@@ -62,7 +62,7 @@ cdef class Xoshiro256(BitGenerator):
 
     @property
     def state(self):
-        """The four words; copies and pickles of the generator are made from it."""
+        """The four words, from which copies and pickles of the generator are made."""
         return {"bit_generator": "Xoshiro256", "words": [self.words[i] for i in range(4)]}
 
     @state.setter

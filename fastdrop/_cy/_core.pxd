@@ -10,12 +10,10 @@ cdef extern from "include/fastdrop_rng.h":
 
 cdef extern from "kernels/kernels.h":
     ctypedef enum drop_dtype:
-        DROP_F16
-        DROP_BF16
-        DROP_F32
-        DROP_F64
-        DROP_C64
-        DROP_C128
+        DROP_DTYPES
+
+    const char *drop_dtype_name(drop_dtype) nogil
+    int drop_item_size(drop_dtype) nogil
 
     ctypedef struct drop_mask:
         fastdrop_fill fill
@@ -28,6 +26,11 @@ cdef extern from "kernels/kernels.h":
 
     ctypedef enum drop_form:
         DROP_SCALE
+        DROP_AFFINE
+        DROP_FORMS
+
+    const char *drop_form_name(drop_form) nogil
+    int drop_form_operands(drop_form) nogil
 
     enum:
         DROP_INPUTS
@@ -44,28 +47,17 @@ cdef extern from "kernels/kernels.h":
         fastdrop_fill pcg64
 
 
+cdef extern from "kernels/numpy_dtypes.h":
+    enum:
+        NPY_USERDEF
+
+    drop_dtype drop_dtype_of(int) nogil
+
+
 cdef extern from "runtime/isa.h":
     const char *const *drop_isa_names()
     const drop_kernels *drop_isa_kernels(const char *)
-
-
-cdef extern from "drivers/walk.h":
-    enum:
-        DROP_MAX_DIMS
-        DROP_NO_MEMORY
-
-    ctypedef struct drop_arrays:
-        int ndim
-        const char *x
-        char *y
-        Py_ssize_t *shape
-        Py_ssize_t *x_stride
-        Py_ssize_t *y_stride
-
-    int drop_apply(const drop_kernels *, const drop_mask *, uint64_t, drop_arrays *,
-                   drop_dtype, double, int) nogil
-    int drop_bits(const drop_kernels *, const drop_mask *, uint64_t, uint64_t, uint8_t *,
-                  int) nogil
+    const char *drop_take_pipeline()
 
 
 cdef extern from "<stdatomic.h>" nogil:
@@ -75,36 +67,7 @@ cdef extern from "<stdatomic.h>" nogil:
     bint atomic_compare_exchange_weak(atomic_ullong *, unsigned long long *, unsigned long long)
 
 
-cdef extern from "drivers/evaluate.h":
-    ctypedef struct drop_grid:
-        int ndim
-        int arrays
-        Py_ssize_t *shape
-        Py_ssize_t (*stride)[64]
-
-    ctypedef struct drop_operation:
-        const uint64_t *bits
-        const drop_mask *mask
-        uint64_t first
-        drop_grid mask_grid
-        drop_grid grid
-        const char **at
-        char *y
-        drop_form form
-        drop_dtype dtype
-        drop_numbers numbers
-
-    int drop_evaluate(const drop_kernels *, drop_operation *, int) nogil
-
-
-cdef extern from "drivers/operation.h":
-    enum:
-        DROP_SERIAL_BELOW
-
-    int drop_item_size(drop_dtype) nogil
-
-
-cdef extern from "runtime/team.h":
+cdef extern from "runtime/tasks.h":
     ctypedef void *drop_team_region
     ctypedef void *drop_team_number
 
@@ -113,10 +76,50 @@ cdef extern from "runtime/team.h":
         drop_team_number member
         drop_team_number size
 
-    int drop_affine_by(const drop_team *, const drop_kernels *, const drop_mask *, drop_arrays *,
-                       drop_dtype, const drop_numbers *, int) nogil
-    int drop_ones_by(const drop_team *, const drop_kernels *, const drop_mask *, uint64_t,
-                     uint8_t *, int, int) nogil
+    ctypedef struct drop_workers:
+        int threads
+        const drop_team *team
+
+
+cdef extern from "drivers/arrays.h":
+    enum:
+        DROP_MAX_DIMS
+
+    ctypedef struct drop_arrays:
+        int ndim
+        int count
+        drop_dtype dtype
+        char **at
+        Py_ssize_t *shape
+        Py_ssize_t (*stride)[64]
+
+    uint64_t count_elements(const drop_arrays *)
+
+
+cdef extern from "drivers/operation.h":
+    enum:
+        DROP_SERIAL_BELOW
+
+
+cdef extern from "drivers/evaluate.h":
+    enum:
+        DROP_NO_MEMORY
+
+    ctypedef struct drop_operation:
+        const drop_mask *mask
+        uint64_t first
+        const uint64_t *bits
+        Py_ssize_t *bit_stride
+        drop_form form
+        drop_numbers numbers
+        drop_arrays arrays
+
+    int drop_evaluate(const drop_kernels *, drop_operation *, drop_workers) nogil
+
+
+cdef extern from "drivers/mask.h":
+    int drop_bits(const drop_kernels *, const drop_mask *, uint64_t, uint64_t, uint8_t *, int,
+                  drop_workers) nogil
 
 
 cdef extern from "drivers/noise.h":
@@ -127,8 +130,12 @@ cdef extern from "drivers/noise.h":
         int factor
         double spread
 
-    int drop_add_noise(const drop_kernels *, const drop_noise *, drop_arrays *, drop_dtype,
-                       int) nogil
+    int drop_add_noise(const drop_kernels *, const drop_noise *, drop_arrays *, drop_workers) nogil
+
+
+cdef extern from "drivers/words.h":
+    int drop_words(fastdrop_fill, const void *, uint64_t, uint64_t, uint64_t *,
+                   drop_workers) nogil
 
 
 cdef extern from "rng/sequential.h":

@@ -10,7 +10,35 @@ from libc.stdlib cimport free, malloc
 cnp.import_array()
 
 
+# Counted up after each change of a name or of arguments here: see __init__.py.
+INTERFACE = 2
+
 cdef const drop_kernels *kernels = drop_isa_kernels(NULL)
+
+
+# The built-in generators for whichever instruction set is chosen. Streams, capsules and other
+# people's code keep these addresses, so a choice holds for those from before it, too.
+cdef int philox4x32(const void *key, uint64_t position, uint64_t n, uint64_t *out) noexcept nogil:
+    return kernels.philox4x32(key, position, n, out)
+
+
+cdef int philox4x64(const void *key, uint64_t position, uint64_t n, uint64_t *out) noexcept nogil:
+    return kernels.philox4x64(key, position, n, out)
+
+
+cdef int pcg64(const void *key, uint64_t position, uint64_t n, uint64_t *out) noexcept nogil:
+    return kernels.pcg64(key, position, n, out)
+
+
+cdef inline fastdrop_fill chosen_fill(uintptr_t fill) noexcept:
+    """Return the function that the kernels know for one of these, and any other as it is."""
+    if fill == <uintptr_t>philox4x32:
+        return kernels.philox4x32
+    if fill == <uintptr_t>philox4x64:
+        return kernels.philox4x64
+    if fill == <uintptr_t>pcg64:
+        return kernels.pcg64
+    return <fastdrop_fill>fill
 
 
 def available_isas():
@@ -37,15 +65,24 @@ def isa():
     return kernels.name.decode()
 
 
+def newest_pipeline():
+    """Return the instruction set whose pipeline ran last, and forget it; None if none has run.
+
+    For tests: a pipeline that is not found costs time and no error.
+    """
+    cdef const char *name = drop_take_pipeline()
+    return None if name == NULL else name.decode()
+
+
 def fill_address(name):
-    """Return the address of a built-in generator's `fill`."""
+    """Return the address of a built-in generator's `fill`, one for all instruction sets."""
     cdef fastdrop_fill fill
     if name == "philox4x32":
-        fill = kernels.philox4x32
+        fill = philox4x32
     elif name == "philox":
-        fill = kernels.philox4x64
+        fill = philox4x64
     elif name == "pcg64":
-        fill = kernels.pcg64
+        fill = pcg64
     elif name == "sequential":
         fill = drop_sequential_fill
     else:
@@ -53,29 +90,46 @@ def fill_address(name):
     return <uintptr_t>fill
 
 
-cdef inline drop_dtype dtype_code(int type_num) noexcept:
-    if type_num == cnp.NPY_FLOAT32:
-        return DROP_F32
-    if type_num == cnp.NPY_FLOAT64:
-        return DROP_F64
-    if type_num == cnp.NPY_FLOAT16:
-        return DROP_F16
-    if type_num == cnp.NPY_COMPLEX64:
-        return DROP_C64
-    if type_num == cnp.NPY_COMPLEX128:
-        return DROP_C128
-    return DROP_BF16  # ml_dtypes' number differs from run to run; callers let in no other
+# The C tables' names and codes: Python asks for a code by its name, never by a number of its own.
+DTYPES = {drop_dtype_name(<drop_dtype>code).decode(): code for code in range(DROP_DTYPES)}
+FORMS = {drop_form_name(<drop_form>code).decode(): code for code in range(DROP_FORMS)}
+OPERANDS = {name: drop_form_operands(<drop_form><int>code) for name, code in FORMS.items()}
+
+
+cdef int other_library = 0  # type number and code of the dtype that was asked for last, as one number
+
+
+cdef inline drop_dtype dtype_code(int type_num) except DROP_DTYPES:
+    """Return the code of a dtype of NumPy's own, or of one that another library has registered."""
+    cdef drop_dtype code = drop_dtype_of(type_num)
+    if code != DROP_DTYPES:
+        return code
+    if other_library and other_library >> 8 == type_num:
+        return <drop_dtype>(other_library & 255)
+    return other_dtype_code(type_num)
+
+
+cdef drop_dtype other_dtype_code(int type_num) except DROP_DTYPES:
+    """Return the code of a registered dtype, by its name: its number differs from run to run."""
+    global other_library
+    cdef int code
+    try:
+        dtype = cnp.PyArray_DescrFromType(type_num)
+    except ValueError:
+        dtype = None
+    if type_num >= NPY_USERDEF and dtype is not None and dtype.name in DTYPES:
+        code = DTYPES[dtype.name]
+        if dtype.itemsize == drop_item_size(<drop_dtype>code):
+            other_library = type_num << 8 | code
+            return <drop_dtype>code
+    raise TypeError(f"the kernels have no code for NumPy's type number {type_num}, dtype {dtype}")
 
 
 cdef inline bint is_plain_array(object x) noexcept:
     """Whether x is an array that needs no further check: NumPy's own class, dtype, byte order."""
-    cdef int num
-    if not cnp.PyArray_CheckExact(x):
-        return False
-    num = cnp.PyArray_TYPE(<cnp.ndarray>x)
-    return (num == cnp.NPY_FLOAT32 or num == cnp.NPY_FLOAT64 or num == cnp.NPY_FLOAT16
-            or num == cnp.NPY_COMPLEX64 or num == cnp.NPY_COMPLEX128) and (
-                PyArray_ISNOTSWAPPED(<cnp.ndarray>x))
+    return (cnp.PyArray_CheckExact(x)
+            and drop_dtype_of(cnp.PyArray_TYPE(<cnp.ndarray>x)) != DROP_DTYPES
+            and PyArray_ISNOTSWAPPED(<cnp.ndarray>x))
 
 
 cdef inline bint is_apart(cnp.ndarray x, cnp.ndarray y) noexcept:
@@ -180,48 +234,70 @@ cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, ui
         raise TypeError(
             "an RNG must have a capsule with a compiled fill for this backend, but capsule is None"
         )
-    mask.fill = <fastdrop_fill>fill
+    mask.fill = chosen_fill(fill)
     mask.key = <const void *>key
     mask.draw = draw
     mask.threshold = threshold
     return mask
 
 
-cdef inline void set_arrays(drop_arrays *arrays, cnp.ndarray x, cnp.ndarray y) noexcept:
+cdef inline void set_array(drop_arrays *arrays, int k, cnp.ndarray a) noexcept:
     cdef int i
-    arrays.ndim = cnp.PyArray_NDIM(x)
-    arrays.x = <const char *>cnp.PyArray_DATA(x)
-    arrays.y = <char *>cnp.PyArray_DATA(y)
+    arrays.at[k] = <char *>cnp.PyArray_DATA(a)
+    for i in range(cnp.PyArray_NDIM(a)):
+        arrays.stride[k][i] = cnp.PyArray_STRIDE(a, i)
+
+
+cdef inline void set_output(drop_arrays *arrays, cnp.ndarray y, int inputs) except *:
+    """Set array 0, whose shape and dtype all have, and how many others there will be."""
+    cdef int i
+    arrays.ndim = cnp.PyArray_NDIM(y)
+    arrays.count = 1 + inputs
+    arrays.dtype = dtype_code(cnp.PyArray_TYPE(y))
     for i in range(arrays.ndim):
-        arrays.shape[i] = cnp.PyArray_DIM(x, i)
-        arrays.x_stride[i] = cnp.PyArray_STRIDE(x, i)
-        arrays.y_stride[i] = cnp.PyArray_STRIDE(y, i)
+        arrays.shape[i] = cnp.PyArray_DIM(y, i)
+    set_array(arrays, 0, y)
 
 
-cdef int run_apply(const drop_mask *mask, uint64_t first, cnp.ndarray x, cnp.ndarray y,
-                   double scale, int threads):
-    # Giving the GIL up and taking it back costs as much as a small array does.
-    cdef bint is_short = cnp.PyArray_SIZE(x) <= DROP_BLOCK
-    cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
-    cdef drop_arrays arrays
+cdef inline void set_scale(drop_operation *op, const drop_mask *mask, double scale) noexcept:
+    """Make it dropout, and nothing else, from the mask's first element on."""
+    op.mask = mask
+    op.first = 0
+    op.bits = NULL
+    op.form = DROP_SCALE
+    op.numbers = drop_numbers(scale, 0, 0)
+
+
+cdef int run(drop_operation *op, int threads, const drop_team *team) noexcept:
+    cdef drop_workers by = drop_workers(threads, team)
     cdef int status
-    set_arrays(&arrays, x, y)
-    if is_short:
-        return drop_apply(kernels, mask, first, &arrays, dtype, scale, threads)
+    # Giving the GIL up and taking it back costs as much as a small array does.
+    if count_elements(&op.arrays) <= DROP_BLOCK:
+        return drop_evaluate(kernels, op, by)
     with nogil:
-        status = drop_apply(kernels, mask, first, &arrays, dtype, scale, threads)
+        status = drop_evaluate(kernels, op, by)
     return status
+
+
+cdef int run_scale(const drop_mask *mask, uint64_t first, cnp.ndarray x, cnp.ndarray y,
+                   double scale, int threads):
+    cdef drop_operation op
+    set_scale(&op, mask, scale)
+    op.first = first
+    set_output(&op.arrays, y, 1)
+    set_array(&op.arrays, 1, x)
+    return run(&op, threads, NULL)
 
 
 def apply(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, double scale,
           uint64_t first, cnp.ndarray x, cnp.ndarray y, int threads):
-    """Write y = keep ? x * scale : 0; return the status (see walk.h)."""
+    """Write y = keep ? x * scale : 0; return the status (see evaluate.h)."""
     cdef drop_mask mask = make_mask(fill, key, draw, threshold)
-    return run_apply(&mask, first, x, y, scale, threads)
+    return run_scale(&mask, first, x, y, scale, threads)
 
 
 class KernelError(Exception):
-    """A kernel's status that is not 0 (see walk.h)."""
+    """A kernel's status that is not 0 (see evaluate.h)."""
 
 
 def draw(stream, Counter counter, uintptr_t fill, uintptr_t key, uint64_t block_words, uint64_t threshold,
@@ -239,7 +315,7 @@ def draw(stream, Counter counter, uintptr_t fill, uintptr_t key, uint64_t block_
     cdef uint64_t words = (<uint64_t>cnp.PyArray_SIZE(x) + DROP_BLOCK - 1) // DROP_BLOCK * block_words
     mask.draw = counter.take_words(words)
     threads = get_num_threads() if cnp.PyArray_SIZE(x) >= DROP_SERIAL_BELOW else 1
-    status = run_apply(&mask, 0, <cnp.ndarray>x, <cnp.ndarray>y, scale, threads)
+    status = run_scale(&mask, 0, <cnp.ndarray>x, <cnp.ndarray>y, scale, threads)
     if status == DROP_NO_MEMORY:
         counter.give_words_back(mask.draw, words)  # nothing was written
     if status:
@@ -248,7 +324,7 @@ def draw(stream, Counter counter, uintptr_t fill, uintptr_t key, uint64_t block_
 
 
 cdef class Team:
-    """An OpenMP team: the addresses of three functions of its runtime (see team.h)."""
+    """An OpenMP team: the addresses of three functions of its runtime (see tasks.h)."""
 
     cdef drop_team functions
 
@@ -258,35 +334,69 @@ cdef class Team:
         self.functions.size = <drop_team_number>size
 
 
+cdef inline const drop_team *functions_of(Team team) noexcept:
+    return NULL if team is None else &team.functions
+
+
 def apply_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t threshold,
              double scale, int dtype, tuple shape, uintptr_t x, tuple x_strides, uintptr_t y,
-             tuple y_strides, int threads, double shift=0.0, double dropped=0.0):
+             tuple y_strides, int threads, double shift=0, double dropped=0):
     """Write y = keep ? x * scale + shift : dropped, all by address; return the status.
 
     A team's threads do it (None: our own). Strides count elements.
     """
     cdef uint64_t[2] key = [key0, key1]
     cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], 0, threshold)
-    cdef const drop_team *functions = NULL if team is None else &team.functions
-    cdef drop_arrays arrays
-    cdef drop_numbers affine
-    cdef int i, status, size = drop_item_size(<drop_dtype>dtype)
-    arrays.ndim = len(shape)
-    if arrays.ndim > DROP_MAX_DIMS:
-        raise ValueError(f"x must have at most {DROP_MAX_DIMS} dimensions, but has {arrays.ndim}")
-    affine.scale = scale
-    affine.shift = shift
-    affine.dropped = dropped
-    arrays.x = <const char *>x
-    arrays.y = <char *>y
-    for i in range(arrays.ndim):
-        arrays.shape[i] = shape[i]
-        arrays.x_stride[i] = <Py_ssize_t>x_strides[i] * size
-        arrays.y_stride[i] = <Py_ssize_t>y_strides[i] * size
+    cdef drop_operation op
+    cdef int i, size = drop_item_size(<drop_dtype>dtype)
+    set_scale(&op, &mask, scale)
+    if shift != 0 or dropped != 0:
+        op.form = DROP_AFFINE
+        op.numbers = drop_numbers(scale, shift, dropped)
+    op.arrays.ndim = len(shape)
+    if op.arrays.ndim > DROP_MAX_DIMS:
+        raise ValueError(f"x must have at most {DROP_MAX_DIMS} dimensions, but has {op.arrays.ndim}")
+    op.arrays.count = 2
+    op.arrays.dtype = <drop_dtype>dtype
+    op.arrays.at[0] = <char *>y
+    op.arrays.at[1] = <char *>x
+    for i in range(op.arrays.ndim):
+        op.arrays.shape[i] = shape[i]
+        op.arrays.stride[0][i] = <Py_ssize_t>y_strides[i] * size
+        op.arrays.stride[1][i] = <Py_ssize_t>x_strides[i] * size
+    return run(&op, threads, functions_of(team))
+
+
+def apply_few(uintptr_t fill, uintptr_t key, uint64_t threshold, double scale, int dtype,
+              Py_ssize_t n, uintptr_t x, uintptr_t y):
+    """Run `apply` on so few contiguous elements that other threads may wait for it."""
+    cdef drop_mask mask = make_mask(fill, key, 0, threshold)
+    cdef drop_operation op
+    set_scale(&op, &mask, scale)
+    op.arrays.ndim = 1
+    op.arrays.count = 2
+    op.arrays.dtype = <drop_dtype>dtype
+    op.arrays.shape[0] = n
+    op.arrays.at[0] = <char *>y
+    op.arrays.at[1] = <char *>x
+    op.arrays.stride[0][0] = op.arrays.stride[1][0] = drop_item_size(<drop_dtype>dtype)
+    return run(&op, 1, NULL)
+
+
+cdef int run_bits(const drop_mask *mask, uint64_t first, uint64_t n, void *out, int item,
+                  int threads, const drop_team *team) noexcept:
+    cdef drop_workers by = drop_workers(threads, team)
+    cdef int status
     with nogil:
-        status = drop_affine_by(functions, kernels, &mask, &arrays, <drop_dtype>dtype, &affine,
-                                threads)
+        status = drop_bits(kernels, mask, first, n, <uint8_t *>out, item, by)
     return status
+
+
+def bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
+         uint64_t n, cnp.ndarray out, int threads):
+    """Write packed keep bits to the contiguous uint8 array `out`; return the status."""
+    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
+    return run_bits(&mask, first, n, cnp.PyArray_DATA(out), 0, threads, NULL)
 
 
 def ones_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t threshold,
@@ -294,67 +404,19 @@ def ones_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t th
     """Write the first n keep bits as numbers, bytes or bfloat16, by address; return the status."""
     cdef uint64_t[2] key = [key0, key1]
     cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], 0, threshold)
-    cdef const drop_team *functions = NULL if team is None else &team.functions
-    cdef int status
-    with nogil:
-        status = drop_ones_by(functions, kernels, &mask, n, <uint8_t *>out, item, threads)
-    return status
+    return run_bits(&mask, 0, n, <void *>out, item, threads, functions_of(team))
 
 
-def apply_few(uintptr_t fill, uintptr_t key, uint64_t threshold, double scale, int dtype,
-              Py_ssize_t n, uintptr_t x, uintptr_t y):
-    """Run `apply` on so few contiguous elements that other threads may wait for it."""
-    cdef drop_mask mask = make_mask(fill, key, 0, threshold)
-    cdef int size = drop_item_size(<drop_dtype>dtype)
-    cdef drop_arrays arrays
-    arrays.ndim = 1
-    arrays.shape[0] = n
-    arrays.x = <const char *>x
-    arrays.y = <char *>y
-    arrays.x_stride[0] = arrays.y_stride[0] = size
-    return drop_apply(kernels, &mask, 0, &arrays, <drop_dtype>dtype, scale, 1)
-
-
-def bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
-         uint64_t n, cnp.ndarray out, int threads):
-    """Write packed keep bits to the contiguous uint8 array `out`; return the status."""
-    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
-    cdef uint8_t *to = <uint8_t *>cnp.PyArray_DATA(out)
-    cdef int status
-    with nogil:
-        status = drop_bits(kernels, &mask, first, n, to, threads)
-    return status
-
-
-cdef void set_axes(drop_operation *op, tuple strides, tuple inputs, cnp.ndarray y):
-    cdef int i, k, ndim = cnp.PyArray_NDIM(y)
-    cdef cnp.ndarray a
-    op.grid.ndim = op.mask_grid.ndim = ndim
-    op.grid.arrays = 1 + len(inputs)
-    op.mask_grid.arrays = 1
-    op.dtype = dtype_code(cnp.PyArray_TYPE(y))
-    op.y = <char *>cnp.PyArray_DATA(y)
-    for i in range(ndim):
-        op.grid.shape[i] = op.mask_grid.shape[i] = cnp.PyArray_DIM(y, i)
-        op.grid.stride[0][i] = cnp.PyArray_STRIDE(y, i)
-        op.mask_grid.stride[0][i] = strides[i]
-    for k in range(len(inputs)):
-        a = inputs[k]
-        op.at[k] = <const char *>cnp.PyArray_DATA(a)
-        for i in range(ndim):
-            op.grid.stride[1 + k][i] = cnp.PyArray_STRIDE(a, i)
-
-
-cdef int run_operation(drop_operation *op, int form, double scale, double shift, double dropped,
-                       int threads):
-    cdef int status
+cdef void set_form(drop_operation *op, tuple strides, int form, double scale, double shift,
+                   double dropped, tuple inputs, cnp.ndarray y) except *:
+    cdef int i, k
     op.form = <drop_form>form
-    op.numbers.scale = scale
-    op.numbers.shift = shift
-    op.numbers.dropped = dropped
-    with nogil:
-        status = drop_evaluate(kernels, op, threads)
-    return status
+    op.numbers = drop_numbers(scale, shift, dropped)
+    set_output(&op.arrays, y, len(inputs))
+    for k in range(len(inputs)):
+        set_array(&op.arrays, 1 + k, inputs[k])
+    for i in range(len(strides)):
+        op.bit_stride[i] = strides[i]
 
 
 def evaluate(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
@@ -367,21 +429,18 @@ def evaluate(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, u
     cdef drop_mask mask = make_mask(fill, key, draw, threshold)
     cdef drop_operation op
     cdef uint64_t *bits = NULL
-    cdef int status
-    set_axes(&op, strides, inputs, y)
+    cdef int status = 0
+    set_form(&op, strides, form, scale, shift, dropped, inputs, y)
     if shared:
         bits = <uint64_t *>malloc((shared + 63) // 64 * sizeof(uint64_t))
         if bits == NULL:
             return DROP_NO_MEMORY
-        with nogil:
-            status = drop_bits(kernels, &mask, first, shared, <uint8_t *>bits, threads)
-        if status:
-            free(bits)
-            return status
-    op.bits = bits
+        status = run_bits(&mask, first, shared, bits, 0, threads, NULL)
     op.mask = &mask
     op.first = first
-    status = run_operation(&op, form, scale, shift, dropped, threads)
+    op.bits = bits
+    if not status:
+        status = run(&op, threads, NULL)
     free(bits)
     return status
 
@@ -390,28 +449,35 @@ def evaluate_bits(cnp.ndarray keep, tuple strides, int form, double scale, doubl
                   double dropped, tuple inputs, cnp.ndarray y, int threads):
     """Do so under packed bits, walked with strides."""
     cdef drop_operation op
-    set_axes(&op, strides, inputs, y)
+    set_form(&op, strides, form, scale, shift, dropped, inputs, y)
     op.bits = <const uint64_t *>cnp.PyArray_DATA(keep)
-    op.mask = NULL
-    return run_operation(&op, form, scale, shift, dropped, threads)
+    return run(&op, threads, NULL)
 
 
 def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double spread,
               cnp.ndarray x, cnp.ndarray y, int threads):
     """Write x with noise to y; return the status (see noise.h)."""
     cdef drop_mask mask = make_mask(fill, key, draw, 0)
-    cdef drop_noise noise
+    cdef drop_noise noise = drop_noise(mask.fill, mask.key, draw, factor, spread)
     cdef drop_arrays arrays
-    cdef drop_dtype dtype = dtype_code(cnp.PyArray_TYPE(x))
+    cdef drop_workers by = drop_workers(threads, NULL)
     cdef int status
-    noise.fill = mask.fill
-    noise.key = mask.key
-    noise.draw = mask.draw
-    noise.factor = factor
-    noise.spread = spread
-    set_arrays(&arrays, x, y)
+    set_output(&arrays, y, 1)
+    set_array(&arrays, 1, x)
     with nogil:
-        status = drop_add_noise(kernels, &noise, &arrays, dtype, threads)
+        status = drop_add_noise(kernels, &noise, &arrays, by)
+    return status
+
+
+def fill_words(uintptr_t fill, uintptr_t key, uint64_t position, cnp.ndarray out, int threads):
+    """Write a generator's words from `position` on to a contiguous uint64 array; return the status."""
+    cdef fastdrop_fill own = chosen_fill(fill)
+    cdef uint64_t n = <uint64_t>cnp.PyArray_SIZE(out)
+    cdef uint64_t *to = <uint64_t *>cnp.PyArray_DATA(out)
+    cdef drop_workers by = drop_workers(threads, NULL)
+    cdef int status
+    with nogil:
+        status = drop_words(own, <const void *>key, position, n, to, by)
     return status
 
 

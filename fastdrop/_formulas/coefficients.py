@@ -6,18 +6,17 @@ Written by tools/coefficients.py, which fits them: change that and run it again.
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 class Coefficients(NamedTuple):
     """Polynomials, highest power first, and numbers, of one precision."""
 
-    exp: NDArray[Any]
-    log: NDArray[Any]
-    mills_above: NDArray[Any]
-    mills_below: NDArray[Any]
-    quantile_above: NDArray[Any]
-    quantile_below: NDArray[Any]
+    exp: np.ndarray[Any, Any]
+    log: np.ndarray[Any, Any]
+    mills_above: np.ndarray[Any, Any]
+    mills_below: np.ndarray[Any, Any]
+    quantile_above: np.ndarray[Any, Any]
+    quantile_below: np.ndarray[Any, Any]
     log2: Any
     log2_upper: Any
     log2_lower: Any

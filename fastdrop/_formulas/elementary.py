@@ -2,8 +2,12 @@
 
 Libraries' functions differ from one to the next in the last bit, and so would what is made of
 them. These use + - * /, square roots and the bits of numbers only, which IEEE 754 defines
-exactly, and `_cy/math/elementary.h` takes the same steps in the same order. Single precision is
-computed in single, double in double. tools/coefficients.py fits the polynomials.
+exactly. Single precision is computed in single, double in double. tools/coefficients.py fits the
+polynomials.
+
+`_cy/math/elementary.h` takes the same steps in the same order. The Numba backend compiles these
+functions as they are: it calls them with vectors that take part in NumPy's functions
+(`backends/numba/vector.py`).
 
 The reductions are the customary ones: J.-M. Muller, "Elementary functions: algorithms and
 implementation", 3rd edition, 2016, chapter 11.
@@ -11,14 +15,16 @@ implementation", 3rd edition, 2016, chapter 11.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .coefficients import DOUBLE, SINGLE, Coefficients
 
-Reals = NDArray[Any]  # float32 or float64
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Reals = np.ndarray[Any, np.dtype[Any]]  # float32 or float64
 
 
 class Precision(NamedTuple):
@@ -81,7 +87,9 @@ def log(x: Reals) -> Reals:
     least = c.root_half.view(bits)
     above = x.view(bits) - least + bits((bias + 1) << mantissa)
     m = ((above & bits((1 << mantissa) - 1)) + least).view(number)
-    n = (above >> bits(mantissa)).astype(number) - number(bias + 1)
+    # A whole number below 2**mantissa, as the fraction of 2**mantissa.
+    whole = (above >> bits(mantissa) | bits((bias + mantissa) << mantissa)).view(number)
+    n = whole - number((1 << mantissa) + bias + 1)
     s = (m - number(1)) / (m + number(1))
     square = s * s
     value: Reals = n * c.log2 + s * (number(2) + square * polynomial(c.log, square))

@@ -18,12 +18,14 @@ percentage points of the normal distribution", Applied Statistics 37, 1988.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .elementary import Reals, log, polynomial, precision_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Noise(NamedTuple):
@@ -43,22 +45,38 @@ def normals(words: NDArray[np.uint64], dtype: Any = np.float64) -> Reals:
     >>> [round(float(v), 3) for v in z]
     [-8.292, 0.0, 8.292]
     """
+    return of_levels(levels(words, dtype))
+
+
+def levels(words: NDArray[np.uint64], dtype: Any) -> Reals:
+    """Return the first part of variates: l, with the sign of z."""
     nearest = words ^ -(words >> np.uint64(63))  # counted from the nearer end, in 63 bits
     t = _single(nearest) if np.dtype(dtype) == np.float32 else _double(nearest)
-    number, bits, _, _, c = precision_of(t)
-    level = number(0) - log(t)
+    number, bits, *_ = precision_of(t)
+    # The upper half of words is above 0: the sign's bit is the opposite of a word's first one.
+    sign = (~words >> np.uint64(64 - 8 * t.dtype.itemsize)).astype(bits) & number(-0.0).view(bits)
+    return _with_sign(number(0) - log(t), sign)
+
+
+def of_levels(signed: Reals) -> Reals:
+    """Return the variates whose first part this is."""
+    number, bits, _, _, c = precision_of(signed)
+    level = np.abs(signed)
     r = np.sqrt(level + c.log2)
     z = level * (polynomial(c.quantile_above, r) / polynomial(c.quantile_below, r))
-    sign = np.where(words >> np.uint64(63), bits(0), number(-0.0).view(bits))
-    signed: Reals = (z.view(bits) | sign).view(number)
+    return _with_sign(z, signed.view(bits) & number(-0.0).view(bits))
+
+
+def _with_sign(x: Reals, sign: Any) -> Reals:
+    """Return x, 0 or more, with the sign's bit set where it is in `sign`."""
+    signed: Reals = (x.view(sign.dtype) | sign).view(x.dtype)
     return signed
 
 
-def with_noise(noise: Noise, x: Reals, z: Reals) -> Reals:
-    """Return x, of z's precision, with noise."""
-    number = x.dtype.type
-    moved = number(noise.spread) * z
-    y: Reals = x * (number(1) + moved) if noise.factor else x + moved
+def with_noise(factor: bool, spread: Any, x: Reals, z: Reals) -> Reals:
+    """Return x with noise, as `Noise` says. All numbers are of one precision."""
+    moved = spread * z
+    y: Reals = x * (x.dtype.type(1) + moved) if factor else x + moved
     return y
 
 

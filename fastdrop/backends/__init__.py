@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
-from typing import Final
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import _cy
 from .._formulas.normal import Noise
@@ -20,12 +19,16 @@ from ..checks import shown
 from ..mask_format import Rate
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides
-from .base import NOTHING_WRITTEN, Backend
+from .base import NOTHING_WRITTEN, Backend, Draw
 from .form import Form
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "NOTHING_WRITTEN",
     "Backend",
+    "Draw",
     "Form",
     "add_noise",
     "apply",
@@ -78,7 +81,7 @@ def available_backends() -> list[str]:
     """
     has = {
         "cython": _cy.core is not None,
-        "numba": importlib.util.find_spec("numba") is not None,
+        "numba": find_spec("numba") is not None,
         "reference": True,
     }
     return [name for name in NAMES if has[name]]
@@ -90,7 +93,10 @@ _has_overrides = False  # ever: most programs need not pay for a look at the con
 
 
 def current() -> Backend:
-    """Return the backend that runs the next operation in this context."""
+    """Return the backend that runs the next operation in this context.
+
+    `draw` and `apply` say it themselves, for small arrays feel a call.
+    """
     return (_has_overrides and _override.get()) or _default or _first()
 
 
@@ -179,59 +185,52 @@ def draw(
         Where the mask's words are.
     """
     backend = (_has_overrides and _override.get()) or _default or _first()
-    drawn = backend.draw(rng, rate, x, inplace, out)
-    if drawn is not None:
-        return drawn
+    done = backend.draw(rng, rate, x, inplace, out)
+    if done is not None:
+        return done
     y = prepare(x, inplace, out)
-    with reserved(rng, rate.words(x.size)) as (stream, position):
-        apply(stream, position, rate, 0, x, y)
-    return y, stream, position
+    with reserved(rng, rate, x.size) as drawn:
+        apply(drawn, x, y)
+    return y, drawn.stream, drawn.position
 
 
 class reserved:  # noqa: N801
-    """Reserve words for a ``with`` block; give them back if it fails before anything is written."""
+    """A new draw of `size` elements for a ``with`` block.
+
+    Its words are given back if the block fails before anything is written.
+    """
 
     # Not a contextmanager: that takes 1 us, and small arrays' calls take few.
-    __slots__ = "_range", "_rng", "_words"
+    __slots__ = "_range", "_rate", "_rng", "_words"
 
-    def __init__(self, rng: AnyRNG, words: int) -> None:
-        self._rng, self._words = rng, words
+    def __init__(self, rng: AnyRNG, rate: Rate, size: int) -> None:
+        self._rng, self._rate, self._words = rng, rate, rate.words(size)
 
-    def __enter__(self) -> tuple[Stream, int]:
+    def __enter__(self) -> Draw:
         self._range = self._rng.reserve(self._words)
-        return self._range
+        return Draw(*self._range, self._rate)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, NOTHING_WRITTEN):
             self._rng.give_back(*self._range, self._words)
 
 
-def apply(stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array) -> None:
+def apply(draw: Draw, x: Array, out: Array) -> None:
     """Run the current backend's `apply`; foreign byte orders go through a native copy."""
-    backend = current()
+    backend = (_has_overrides and _override.get()) or _default or _first()
     if x.dtype.isnative:
-        backend.apply(stream, draw, rate, first, x, out)
+        backend.apply(draw, x, out)
     else:
-        _run_native(partial(backend.apply, stream, draw, rate, first), x, out)
+        _run_native(partial(backend.apply, draw), x, out)
 
 
-def evaluate(
-    stream: Stream,
-    draw: int,
-    rate: Rate,
-    first: int,
-    strides: Strides,
-    form: Form,
-    x: Array,
-    out: Array,
-) -> None:
+def evaluate(draw: Draw, strides: Strides, form: Form, x: Array, out: Array) -> None:
     """Run the current backend's `evaluate`; foreign byte orders go through a native copy."""
     backend = current()
     if x.dtype.isnative:
-        backend.evaluate(stream, draw, rate, first, strides, form, x, out)
+        backend.evaluate(draw, strides, form, x, out)
     else:
-        form = _native(form)
-        _run_native(partial(backend.evaluate, stream, draw, rate, first, strides, form), x, out)
+        _run_native(partial(backend.evaluate, draw, strides, _native(form)), x, out)
 
 
 def evaluate_bits(
@@ -245,13 +244,13 @@ def evaluate_bits(
         _run_native(partial(backend.evaluate_bits, keep, strides, scale, _native(form)), x, out)
 
 
-def add_noise(stream: Stream, draw: int, noise: Noise, x: Array, out: Array) -> None:
+def add_noise(stream: Stream, position: int, noise: Noise, x: Array, out: Array) -> None:
     """Run the current backend's `add_noise`; foreign byte orders go through a native copy."""
     backend = current()
     if x.dtype.isnative:
-        backend.add_noise(stream, draw, noise, x, out)
+        backend.add_noise(stream, position, noise, x, out)
     else:
-        _run_native(partial(backend.add_noise, stream, draw, noise), x, out)
+        _run_native(partial(backend.add_noise, stream, position, noise), x, out)
 
 
 def _native(form: Form) -> Form:

@@ -1,41 +1,65 @@
-"""The backends' seam: what a backend provides."""
+"""The backends' interface: what one provides, and the draw whose mask it evaluates."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .._formulas.normal import Noise, normals, with_noise
+from .._formulas.normal import Noise
 from ..arrays import Array
 from ..mask_format import Rate
 from ..rng import AnyRNG, Stream
 from ..sharing import Strides, span
-from .form import Form, evaluate, narrowed, widened
+from .form import Form
 
-_AT_ONCE: Final = 1 << 14  # elements whose intermediate arrays stay in cache
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # What backends raise only before they write: the random numbers of an operation that fails so
 # are given back.
 NOTHING_WRITTEN: Final = (MemoryError, TypeError)
 
 
-class Backend(ABC):
-    """Evaluates the mask function. All backends agree bit for bit.
+class Draw:
+    """What decides which elements are kept: all that the mask function takes but the index.
 
-    The mask is ``(stream, draw, rate)``: which words, from which position, and
-    how likely each element is kept. `first` is the logical index, in the mask,
-    of the first element asked for.
+    Nothing changes one that has been made: masks keep theirs.
+
+    Attributes
+    ----------
+    stream : Stream
+        Whose words are compared with the drop probability.
+    position : int
+        Where in the stream the draw's words begin.
+    rate : Rate
+        How likely each element is kept, and what it is multiplied by then.
+    first : int
+        Logical index, in the draw, of the first element asked for.
     """
+
+    # No frozen dataclass or NamedTuple: to make one takes twice as long, which small arrays feel.
+    __slots__ = ("first", "position", "rate", "stream")
+
+    def __init__(self, stream: Stream, position: int, rate: Rate, first: int = 0) -> None:
+        self.stream = stream
+        self.position = position
+        self.rate = rate
+        self.first = first
+
+    def starting_at(self, first: int) -> Draw:
+        """Return the same draw from another element on."""
+        return Draw(self.stream, self.position, self.rate, first)
+
+
+class Backend(ABC):
+    """Evaluates the mask function. All backends agree bit for bit."""
 
     name: ClassVar[str]
 
     @abstractmethod
-    def bits(
-        self, stream: Stream, draw: int, rate: Rate, first: int, n: int, out: NDArray[np.uint8]
-    ) -> None:
+    def bits(self, draw: Draw, n: int, out: NDArray[np.uint8]) -> None:
         """Write the keep bits of n elements to `out`, shape (ceil(n / 8),).
 
         Element i is bit i % 8 of byte i // 8; bits past the last are 0.
@@ -52,10 +76,8 @@ class Backend(ABC):
         return None
 
     @abstractmethod
-    def apply(
-        self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
-    ) -> None:
-        """Write x * rate.scale where kept and +0.0 elsewhere to `out`.
+    def apply(self, draw: Draw, x: Array, out: Array) -> None:
+        """Write x * draw.rate.scale where kept and +0.0 elsewhere to `out`.
 
         x and out have one shape and one supported dtype in native byte order,
         any strides; out is x itself or does not overlap it. Elements count in
@@ -63,27 +85,18 @@ class Backend(ABC):
         rounded once.
         """
 
-    def evaluate(
-        self,
-        stream: Stream,
-        draw: int,
-        rate: Rate,
-        first: int,
-        strides: Strides,
-        form: Form,
-        x: Array,
-        out: Array,
-    ) -> None:
+    def evaluate(self, draw: Draw, strides: Strides, form: Form, x: Array, out: Array) -> None:
         """Write `form` of x to `out` under a mask that elements may share.
 
-        Element x[i, j, ...] looks at the mask's element ``first + i * strides[0]
-        + j * strides[1] + ...``. Arrays are as for `apply`, operands read only.
+        Element x[i, j, ...] looks at the draw's element ``draw.first + i *
+        strides[0] + j * strides[1] + ...``. Arrays are as for `apply`, operands read only.
         """
         n = span(x.shape, strides)
         keep = np.empty(-(-n // 64), np.uint64)
-        self.bits(stream, draw, rate, first, n, keep.view(np.uint8)[: -(-n // 8)])
-        self.evaluate_bits(keep, strides, rate.scale, form, x, out)
+        self.bits(draw, n, keep.view(np.uint8)[: -(-n // 8)])
+        self.evaluate_bits(keep, strides, draw.rate.scale, form, x, out)
 
+    @abstractmethod
     def evaluate_bits(
         self,
         keep: NDArray[np.uint64],
@@ -93,32 +106,15 @@ class Backend(ABC):
         x: Array,
         out: Array,
     ) -> None:
-        """Do as `evaluate` under a mask that is given as packed bits, in whole words.
+        """Do as `evaluate` under a mask that is given as packed bits, in whole words."""
 
-        This is plain NumPy: a backend that has no kernels for it inherits it,
-        and `show_config` says so.
-        """
-        bits = np.unpackbits(keep.view(np.uint8), bitorder="little").view(np.bool_)
-        kept = np.lib.stride_tricks.as_strided(bits, x.shape, strides, writeable=False)
-        out[...] = evaluate(kept, x, scale, form)
-
-    def add_noise(self, stream: Stream, draw: int, noise: Noise, x: Array, out: Array) -> None:
-        """Write x with noise to `out`: element i, in C order, takes word ``draw + i``.
+    @abstractmethod
+    def add_noise(self, stream: Stream, position: int, noise: Noise, x: Array, out: Array) -> None:
+        """Write x with noise to `out`: element i, in C order, takes word ``position + i``.
 
         Arrays are as for `apply`, of a real dtype; half precision is computed in
-        single. See `fastdrop.normal` for what is computed.
-
-        This is plain NumPy: a backend that has no kernels for it inherits it,
-        and `show_config` says so.
+        single. See `fastdrop._formulas.normal` for what is computed.
         """
-        # A sequential stream would go back to its start for every piece.
-        step = max(x.size, 1) if stream.sequential else _AT_ONCE
-        for start in range(0, x.size, step):
-            piece = widened(x.flat[start : start + step])
-            z = normals(stream.words(draw + start, piece.size), piece.dtype)
-            with np.errstate(all="ignore"):
-                y = narrowed(with_noise(noise, piece, z), x.dtype)
-            out.flat[start : start + step] = y
 
     def info(self) -> dict[str, Any]:
         """Return what `show_config` says of this backend."""

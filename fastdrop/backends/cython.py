@@ -15,8 +15,8 @@ from ..rng import AnyRNG, Stream
 from ..rng.base import check_status
 from ..sharing import Strides, c_strides, span
 from ..threads import get_num_threads
-from .base import Backend
-from .form import KINDS, Form
+from .base import Backend, Draw
+from .form import Form
 
 
 class CythonBackend(Backend):
@@ -24,36 +24,18 @@ class CythonBackend(Backend):
 
     name = "cython"
 
-    def bits(
-        self, stream: Stream, draw: int, rate: Rate, first: int, n: int, out: NDArray[np.uint8]
-    ) -> None:
-        key = stream.open()
+    def bits(self, draw: Draw, n: int, out: NDArray[np.uint8]) -> None:
+        stream, first = draw.stream, draw.first
+        fill, key = stream.fill_address, stream.open()
+        where = fill, key.ctypes.data, draw.position, draw.rate.threshold
         if not stream.sequential:
-            status = _core.bits(
-                stream.fill_address,
-                key.ctypes.data,
-                draw,
-                rate.threshold,
-                first,
-                n,
-                out,
-                get_num_threads(),
-            )
+            status = _core.bits(*where, first, n, out, get_num_threads())
         else:
             # A block is made once or, by a generator that cannot go back, not at all:
             # start with a whole one.
             lead = first % BLOCK
             whole = np.empty(-(-(n + lead) // 8), np.uint8)
-            status = _core.bits(
-                stream.fill_address,
-                key.ctypes.data,
-                draw,
-                rate.threshold,
-                first - lead,
-                n + lead,
-                whole,
-                1,
-            )
+            status = _core.bits(*where, first - lead, n + lead, whole, 1)
             kept = np.unpackbits(whole, count=n + lead, bitorder="little")[lead:]
             out[...] = np.packbits(kept, bitorder="little")
         if status:
@@ -67,7 +49,7 @@ class CythonBackend(Backend):
             return None
         stream, counter = source
         try:
-            drawn: tuple[Array, Stream, int] | None = _core.draw(
+            done: tuple[Array, Stream, int] | None = _core.draw(
                 stream,
                 counter,
                 stream.fill_address,
@@ -82,21 +64,20 @@ class CythonBackend(Backend):
             )
         except _core.KernelError as error:
             _raise(error.args[0], stream)
-        return drawn
+        return done
 
-    def apply(
-        self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
-    ) -> None:
+    def apply(self, draw: Draw, x: Array, out: Array) -> None:
+        stream, rate = draw.stream, draw.rate
         if stream.sequential:
-            self._apply_in_order(stream, draw, rate, first, x, out)
+            self._apply_in_order(draw, x, out)
             return
         status = _core.apply(
             stream.fill_address,
             stream.key_address,
-            draw,
+            draw.position,
             rate.threshold,
             rate.scale,
-            first,
+            draw.first,
             x,
             out,
             get_num_threads(),
@@ -104,44 +85,33 @@ class CythonBackend(Backend):
         if status:
             _raise(status, stream)
 
-    def _apply_in_order(
-        self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
-    ) -> None:
+    def _apply_in_order(self, draw: Draw, x: Array, out: Array) -> None:
         # Other layouts than C order are walked in memory's order, and a sequential
         # generator cannot go back: a copy in C order can.
+        stream, rate = draw.stream, draw.rate
         c = np.array(x, order="C")
-        key = stream.open()
-        status = _core.apply(
-            stream.fill_address, key.ctypes.data, draw, rate.threshold, rate.scale, first, c, c, 1
-        )
+        fill, key = stream.fill_address, stream.open()
+        where = fill, key.ctypes.data, draw.position
+        status = _core.apply(*where, rate.threshold, rate.scale, draw.first, c, c, 1)
         if status:
             _raise(status, stream)
         np.copyto(out, c)
 
-    def evaluate(
-        self,
-        stream: Stream,
-        draw: int,
-        rate: Rate,
-        first: int,
-        strides: Strides,
-        form: Form,
-        x: Array,
-        out: Array,
-    ) -> None:
-        if stream.sequential or not (out.flags.c_contiguous or _rows_are_last(out)):
-            # Bits that are wanted in another order are made ahead.
-            super().evaluate(stream, draw, rate, first, strides, form, x, out)
+    def evaluate(self, draw: Draw, strides: Strides, form: Form, x: Array, out: Array) -> None:
+        stream, rate = draw.stream, draw.rate
+        if stream.sequential:
+            # Its bits are made ahead, in order.
+            super().evaluate(draw, strides, form, x, out)
             return
         status = _core.evaluate(
             stream.fill_address,
             stream.key_address,
-            draw,
+            draw.position,
             rate.threshold,
-            first,
+            draw.first,
             strides,
             0 if strides == c_strides(x.shape) else span(x.shape, strides),
-            KINDS.index(form.kind),
+            _core.FORMS[form.kind],
             rate.scale,
             form.shift,
             form.dropped,
@@ -161,30 +131,27 @@ class CythonBackend(Backend):
         x: Array,
         out: Array,
     ) -> None:
-        # Memory's order, whatever the mask's is: its bits are small, and near.
-        axes = sorted(range(out.ndim), key=lambda axis: -abs(out.strides[axis]))
         _core.evaluate_bits(
             keep,
-            tuple(strides[axis] for axis in axes),
-            KINDS.index(form.kind),
+            strides,
+            _core.FORMS[form.kind],
             scale,
             form.shift,
             form.dropped,
-            tuple(a.transpose(axes) for a in (x, *form.operands)),
-            out.transpose(axes),
+            (x, *form.operands),
+            out,
             get_num_threads(),
         )
 
-    def add_noise(self, stream: Stream, draw: int, noise: Noise, x: Array, out: Array) -> None:
+    def add_noise(self, stream: Stream, position: int, noise: Noise, x: Array, out: Array) -> None:
         if stream.sequential:
             # It cannot go back, and other layouts than C order are walked in memory's.
-            c, key = np.array(x, order="C"), stream.open()
-            status = _core.add_noise(stream.fill_address, key.ctypes.data, draw, *noise, c, c, 1)
+            c, fill, key = np.array(x, order="C"), stream.fill_address, stream.open()
+            status = _core.add_noise(fill, key.ctypes.data, position, *noise, c, c, 1)
             np.copyto(out, c)
         else:
-            status = _core.add_noise(
-                stream.fill_address, stream.key_address, draw, *noise, x, out, get_num_threads()
-            )
+            where = stream.fill_address, stream.key_address, position
+            status = _core.add_noise(*where, *noise, x, out, get_num_threads())
         if status:
             _raise(status, stream)
 
@@ -193,12 +160,6 @@ class CythonBackend(Backend):
             "instruction set": _core.isa(),
             "available instruction sets": _core.available_isas(),
         }
-
-
-def _rows_are_last(out: Array) -> bool:
-    """Whether the last axis of any length has the smallest steps."""
-    steps = [abs(step) for step, n in zip(out.strides, out.shape, strict=True) if n > 1]
-    return not steps or steps[-1] == min(steps)
 
 
 def _raise(status: int, stream: Stream) -> None:

@@ -1,20 +1,24 @@
 """What an operation writes for kept and for dropped elements.
 
 Dropout's relatives differ in little: a constant for dropped elements, something
-added before or after. A `Form` says what, every backend evaluates it in the
-same steps and in the same order, and this module does so in plain NumPy.
+added before or after. A `Form` says what, and every backend evaluates it in the
+same steps and in the same order. The steps are said here: NumPy takes them on
+arrays, and the Numba backend on vectors while it compiles a kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._formulas.activations import ACTIVATIONS
+from .._formulas.bfloat16 import from_bfloat16, to_bfloat16
 from ..arrays import Array, dtype_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def _kept_of(activation: str) -> dict[str, Callable[..., Any]]:
@@ -34,7 +38,8 @@ KEPT: Final[dict[str, Callable[..., Any]]] = {
     "bias_add": lambda x, scale, shift, bias, residual: (x + bias) * scale,
     **{kind: kept for name in ACTIVATIONS for kind, kept in _kept_of(name).items()},
 }
-KINDS: Final = tuple(KEPT)  # their order is the C kernels' (kernels.h)
+OPERANDS: Final = {kind: kept.__code__.co_argcount - 3 for kind, kept in KEPT.items()}  # how many
+_MOVED: Final = "affine"  # the one form that takes `shift` and `dropped`; others drop to +0.0
 _ADDS: Final = ("add", "bias_add")  # the last operand is added to kept and dropped alike
 
 
@@ -65,11 +70,18 @@ def evaluate(kept: NDArray[np.bool_], x: Array, scale: float, form: Form) -> Arr
         y.imag = evaluate(kept, x.imag, scale, imaginary)
         return y
     wide, *operands = (widened(a) for a in (x, *form.operands))
-    number = wide.dtype.type
+    numbers = map(wide.dtype.type, (scale, form.shift, form.dropped))
     with np.errstate(all="ignore"):
-        y = KEPT[form.kind](wide, number(scale), number(form.shift), *operands)
-        y = np.where(kept, y, number(form.dropped))
-        return narrowed(y + operands[-1] if form.kind in _ADDS else y, x.dtype)
+        return narrowed(formed(form.kind, kept, wide, operands, *numbers), x.dtype)
+
+
+def formed(
+    kind: str, kept: Any, x: Any, operands: Sequence[Any], scale: Any, shift: Any, dropped: Any
+) -> Any:
+    """Return what a form makes of x, in the precision that x, operands and numbers have."""
+    zero = x.dtype.type(0)
+    y = np.where(kept, KEPT[kind](x, scale, shift, *operands), dropped if kind == _MOVED else zero)
+    return y + operands[-1] if kind in _ADDS else y
 
 
 def widened(x: Array) -> Array:
@@ -78,21 +90,12 @@ def widened(x: Array) -> Array:
     if name == "float16":
         return x.astype(np.float32)
     if name == "bfloat16":
-        bits = x.view(np.uint16).astype(np.uint32) << np.uint32(16)
-        return bits.view(np.float32)
+        return from_bfloat16(x.view(np.uint16))
     return x
 
 
 def narrowed(x: Array, dtype: np.dtype[Any]) -> Array:
     """Return x rounded to the nearest number of a dtype, ties to even."""
     if dtype_name(dtype) == "bfloat16":
-        return _to_bfloat16(x).view(dtype)
+        return to_bfloat16(x).view(dtype)
     return x.astype(dtype, copy=False)
-
-
-def _to_bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
-    """Round float32 to the nearest bfloat16, ties to even; NaN keeps its upper bits."""
-    bits = np.asarray(x).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    quiet = bits | np.uint32(0x400000)
-    return (np.where(np.isnan(x), quiet, rounded) >> np.uint32(16)).astype(np.uint16)

@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._formulas.normal import Noise, normals, with_noise
 from ..arrays import Array
 from ..mask_format import BLOCK, COLUMNS, PRECISION, REFINE_WORDS, STRIP, Rate
 from ..rng import Stream
-from .base import Backend
-from .form import SCALE, evaluate
+from ..sharing import Strides
+from .base import Backend, Draw
+from .form import SCALE, Form, evaluate, narrowed, widened
 
 Bools = NDArray[np.bool_]
 Words = NDArray[np.uint64]
 
 _BLOCKS_AT_ONCE = 256  # a million elements, some 30 MB of intermediate arrays
+_AT_ONCE = 1 << 14  # elements whose intermediate arrays stay in cache
 
 
 class ReferenceBackend(Backend):
@@ -24,34 +27,56 @@ class ReferenceBackend(Backend):
 
     name = "reference"
 
-    def bits(
-        self, stream: Stream, draw: int, rate: Rate, first: int, n: int, out: NDArray[np.uint8]
+    def bits(self, draw: Draw, n: int, out: NDArray[np.uint8]) -> None:
+        out[...] = np.packbits(keep(draw, n), bitorder="little")
+
+    def apply(self, draw: Draw, x: Array, out: Array) -> None:
+        kept = keep(draw, x.size).reshape(x.shape)
+        out[...] = evaluate(kept, x, draw.rate.scale, SCALE)
+
+    def evaluate_bits(
+        self,
+        keep: NDArray[np.uint64],
+        strides: Strides,
+        scale: float,
+        form: Form,
+        x: Array,
+        out: Array,
     ) -> None:
-        out[...] = np.packbits(keep(stream, draw, rate, first, n), bitorder="little")
+        bits = np.unpackbits(keep.view(np.uint8), bitorder="little").view(np.bool_)
+        kept = np.lib.stride_tricks.as_strided(bits, x.shape, strides, writeable=False)
+        out[...] = evaluate(kept, x, scale, form)
 
-    def apply(
-        self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
-    ) -> None:
-        kept = keep(stream, draw, rate, first, x.size).reshape(x.shape)
-        out[...] = evaluate(kept, x, rate.scale, SCALE)
+    def add_noise(self, stream: Stream, position: int, noise: Noise, x: Array, out: Array) -> None:
+        # A sequential stream would go back to its start for every piece.
+        step = max(x.size, 1) if stream.sequential else _AT_ONCE
+        for start in range(0, x.size, step):
+            piece = widened(x.flat[start : start + step])
+            z = normals(stream.words(position + start, piece.size), piece.dtype)
+            spread = z.dtype.type(noise.spread)
+            with np.errstate(all="ignore"):
+                y = narrowed(with_noise(noise.factor, spread, piece, z), x.dtype)
+            out.flat[start : start + step] = y
 
 
-def keep(stream: Stream, draw: int, rate: Rate, first: int, n: int) -> Bools:
-    """Return whether elements first to first + n - 1 are kept: bool, shape (n,)."""
-    start, stop = first // BLOCK, -(-(first + n) // BLOCK)
+def keep(draw: Draw, n: int) -> Bools:
+    """Return whether the draw's next n elements are kept: bool, shape (n,)."""
+    start, stop = draw.first // BLOCK, -(-(draw.first + n) // BLOCK)
     pieces = [
-        keep_blocks(stream, draw, rate, block, min(_BLOCKS_AT_ONCE, stop - block))
+        keep_blocks(draw, block, min(_BLOCKS_AT_ONCE, stop - block))
         for block in range(start, stop, _BLOCKS_AT_ONCE)
     ]
     kept = np.concatenate([*pieces, np.zeros(0, bool)])
-    return kept[first - start * BLOCK :][:n]
+    return kept[draw.first - start * BLOCK :][:n]
 
 
-def keep_blocks(stream: Stream, draw: int, rate: Rate, block: int, count: int) -> Bools:
-    """Return whether the elements of `count` blocks are kept: bool, flat."""
+def keep_blocks(draw: Draw, block: int, count: int) -> Bools:
+    """Return whether the elements of `count` blocks, counted from `block`, are kept: bool, flat."""
+    rate = draw.rate
     if rate.planes == 0:
         return np.full(count * BLOCK, rate.threshold > 0)
-    words = stream.words(draw + block * rate.block_words, count * rate.block_words)
+    start = draw.position + block * rate.block_words
+    words = draw.stream.words(start, count * rate.block_words)
     second, numbers, first = _split(words.reshape(count, rate.block_words), rate)
     below, undecided = _compare(first, rate.planes, rate, skip=0)
     if rate.second:

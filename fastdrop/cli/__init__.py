@@ -1,6 +1,6 @@
-"""The command line: what it takes, and its checks before anything runs.
+"""The command line: its arguments, and their checks before anything runs.
 
-A subcommand's module, and the packages it needs, are imported when it runs.
+The module and the packages of a subcommand are imported only when it runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments after the program's name; those of the process by default.
+        The arguments after the program's name. The default is the process's arguments.
     """
     parser = _make_parser()
     args = parser.parse_args(argv)
@@ -182,7 +182,7 @@ def _int_from(least: int, text: str) -> int:
 
 
 def _plot_file(text: str) -> Path:
-    """Return a path that a plot can be saved to: known now, not after a minute's work."""
+    """Return a path for a plot, checked now and not after a minute of work."""
     path = Path(text)
     if path.suffix.lower() not in _PLOT_FORMATS:
         raise argparse.ArgumentTypeError(
@@ -195,7 +195,7 @@ def _plot_file(text: str) -> Path:
 
 
 def _require(parser: argparse.ArgumentParser, extra: str, packages: dict[str, str | None]) -> None:
-    """Exit with the pip command unless the packages (module: its name on PyPI) are there."""
+    """Exit with the pip command if one of the packages (module: name on PyPI) is missing."""
     missing = [
         project or module
         for module, project in packages.items()

@@ -1,4 +1,4 @@
-"""The bench: dropout timed beside NumPy's ways to do it, a plain copy, and torch."""
+"""The bench: times of dropout, of the same in NumPy code, of a plain copy, and of torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import argparse
 import importlib.util
 import math
 import platform
-import statistics
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from time import sleep
-from timeit import Timer
 from typing import Any, Final
 
 import numpy as np
@@ -22,45 +18,36 @@ import numpy as np
 from ..arrays import Array
 from ..backends import get_backend, use_backend
 from ..config import config
-from ..functional.plain import dropout
+from ..functional import dropout
 from ..mask_format import rate
 from ..rng import as_rng
-from ..threads import get_num_threads, set_num_threads
+from ..threads import get_num_threads
+from .timing import Statement, medians
 
 SIZES: Final = tuple(10**k for k in range(3, 9))
 QUICK_SIZES: Final = (10**3, 10**5)
-REPETITION: Final = 2e-3  # seconds that short calls are repeated for, to be timed at all
-WARM_UP: Final = 1e-4  # seconds of calls that are not counted
 REST: Final = 5e-3  # seconds after which another library's idle threads stop spinning on a core
-FEWEST_ROUNDS: Final = 3
-PROBE: Final = 10**6  # elements that tell whether a call would take too long
-LONGEST: Final = 5.0  # seconds a call may take
+PROBE: Final = 10**6  # elements of a trial call, which tells whether a call would take too long
+LONGEST: Final = 5.0  # seconds that a call may take
 
-Row = dict[str, float]  # a contender's name: nanoseconds an element, NaN where it was too slow
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A way to get from x to y, and how many threads fastdrop may use for it."""
-
-    make: Callable[[Array, Array], Callable[[], Any]]
-    threads: int = 1
+Contenders = dict[str, Statement]  # a column's heading, two lines: what it times
+Row = dict[str, float]  # a contender's heading: nanoseconds per element, NaN if it was too slow
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print a row for each size; save a plot if asked to."""
+    """Print a row for each size, and save a plot if requested."""
     backend = nullcontext() if args.backend is None else use_backend(args.backend)
     threads = args.threads or get_num_threads()
     sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
-    with backend, _threads_kept():
-        contenders = _contenders(args, threads)
+    with backend:
+        make, dtype = partial(_contenders, args, threads), np.dtype(args.dtype)
         print(f"{machine()}\n{versions()}")
         print(f"p = {args.p:g}, {args.dtype}, rng {args.rng}, {threads} thread(s); ns an element\n")
-        print(_header(contenders), flush=True)
+        print(_header(make(*np.ones((2, 1), dtype))), flush=True)
         rows: dict[int, Row] = {}
         for i, n in enumerate(sizes):
             _progress(f"timing {n:,} elements ({i + 1} of {len(sizes)})")
-            rows[n] = measure(contenders, n, np.dtype(args.dtype), 0.05 if args.quick else 3.0)
+            rows[n] = measure(make, n, dtype, 0.05 if args.quick else 3.0)
             _progress("")
             print(_line(n, rows[n]), flush=True)
         if not _has_torch():
@@ -72,78 +59,63 @@ def run(args: argparse.Namespace) -> None:
 
             title = f"Dropout, p = {args.p:g}, {args.dtype}, out= given"
             caption = f"{machine()} | {versions()} | {args.rng}"
-            plot_bench(rows, np.dtype(args.dtype).itemsize, title, caption, args.plot)
+            plot_bench(rows, dtype.itemsize, title, caption, args.plot)
             print(f"\nplot saved to {args.plot.resolve()}")
 
 
-def _contenders(args: argparse.Namespace, threads: int) -> dict[str, Contender]:
-    """Return the columns, by their headings of two lines."""
-    rng, generator, p = as_rng(args.rng), np.random.default_rng(), args.p
-    scale = np.dtype(args.dtype).type(rate(p).scale)
-
-    def idiom(x: Array, y: Array) -> None:
-        keep = generator.random(x.shape, np.float32) < 1 - p
-        np.multiply(x, keep * scale, out=y)
-
-    def fastdrop(x: Array, y: Array | None) -> Callable[[], Any]:
-        return partial(dropout, x, p, rng=rng, out=y)
-
-    columns = {
-        f"fastdrop\n{n} thread{'s' * (n > 1)}": Contender(fastdrop, n) for n in sorted({1, threads})
+def _contenders(args: argparse.Namespace, threads: int, x: Array, y: Array) -> Contenders:
+    names = {
+        "np": np,
+        "dropout": dropout,
+        "x": x,
+        "y": y,
+        "p": args.p,
+        "s": x.dtype.type(rate(args.p).scale),
+        "rng": as_rng(args.rng),
+        "generator": np.random.default_rng(),
     }
-    columns |= {
-        "fastdrop\nnew array": Contender(lambda x, y: fastdrop(x, None), threads),
-        "NumPy\nidiom": Contender(lambda x, y: partial(idiom, x, y)),
-        "np.\ncopyto": Contender(lambda x, y: partial(np.copyto, y, x)),
-        "np.\nmultiply": Contender(lambda x, y: partial(np.multiply, x, scale, out=y)),
+
+    def timed(code: str, n: int = 1) -> Statement:
+        return Statement(code, names, threads=n, rest=REST)
+
+    contenders = {
+        f"fastdrop\n{n} thread{'s' * (n > 1)}": timed("dropout(x, p, rng=rng, out=y)", n)
+        for n in sorted({1, threads})
+    }
+    contenders |= {
+        "fastdrop\nnew array": timed("dropout(x, p, rng=rng)", threads),
+        "NumPy\nidiom": timed(
+            "np.multiply(x, (generator.random(x.shape, np.float32) < 1 - p) * s, out=y)"
+        ),
+        "np.\ncopyto": timed("np.copyto(y, x)"),
+        "np.\nmultiply": timed("np.multiply(x, s, out=y)"),
     }
     if _has_torch():
         import torch
 
-        torch.set_num_threads(threads)
-        torch_dropout = torch.nn.functional.dropout
-        columns["torch\nF.dropout"] = Contender(
-            lambda x, y: partial(torch_dropout, torch.from_numpy(x), p, True)
-        )
-    return columns
+        names |= {"F": torch.nn.functional, "t": torch.from_numpy(x)}
+        contenders["torch\nF.dropout"] = timed("F.dropout(t, p, True)", threads)
+    return contenders
 
 
-def measure(contenders: dict[str, Contender], n: int, dtype: np.dtype[Any], budget: float) -> Row:
-    """Time the contenders in turn, over and over, for some `budget` seconds."""
+def measure(
+    make: Callable[[Array, Array], Contenders], n: int, dtype: np.dtype[Any], seconds: float
+) -> Row:
+    """Time the contenders that `make` returns for two arrays of n elements."""
     x, y = np.ones(n, dtype), np.zeros(n, dtype)
-    probed = {name: _seconds_an_element(c, x[:PROBE], y[:PROBE]) for name, c in contenders.items()}
-    timers = {
-        name: Timer(contender.make(x, y))
-        for name, contender in contenders.items()
-        if probed[name] * n <= LONGEST
-    }
-
-    def time(name: str, calls: int) -> float:
-        set_num_threads(contenders[name].threads)
-        sleep(REST)
-        return timers[name].timeit(calls) / calls
-
-    warm = {name: time(name, math.ceil(WARM_UP / (probed[name] * n))) for name in timers}
-    calls = {name: math.ceil(REPETITION / seconds) for name, seconds in warm.items()}
-    rounds = int(budget / sum(REST + calls[name] * warm[name] for name in timers)) if timers else 0
-    samples: dict[str, list[float]] = {name: [] for name in timers}
-    for _ in range(max(FEWEST_ROUNDS, rounds)):
-        for name in timers:
-            samples[name].append(time(name, calls[name]))
-    return {
-        name: statistics.median(samples[name]) / n * 1e9 if name in samples else math.nan
-        for name in contenders
-    }
+    few = min(n, PROBE)
+    contenders, probes = make(x, y), make(x[:few], y[:few])
+    fast_enough = [
+        name
+        for name, probe in probes.items()
+        if min(probe(1) for _ in range(4)) / few * n <= LONGEST
+    ]
+    found = medians([contenders[name] for name in fast_enough], seconds)
+    times = dict(zip(fast_enough, found, strict=True))
+    return {name: times.get(name, math.nan) / n * 1e9 for name in contenders}
 
 
-def _seconds_an_element(contender: Contender, x: Array, y: Array) -> float:
-    set_num_threads(contender.threads)
-    timer = Timer(contender.make(x, y))
-    timer.timeit(1)  # numba compiles, pools of threads start
-    return min(timer.repeat(3, 1)) / x.size
-
-
-def _header(contenders: dict[str, Contender]) -> str:
+def _header(contenders: Contenders) -> str:
     above, below = zip(*(name.split("\n") for name in contenders), strict=True)
     return "\n".join(
         f"{first:>12}" + "".join(f"{word:>11}" for word in words)
@@ -158,7 +130,7 @@ def _line(n: int, row: Row) -> str:
 
 
 def _progress(text: str) -> None:
-    """Show one line on a terminal, written over each time, and lines elsewhere."""
+    """Show a line, which replaces the previous one if stderr is a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
     elif text:
@@ -180,7 +152,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """Return what runs, in one line."""
+    """Return the versions of what runs, in one line."""
     found = config()
     runs = ", ".join(filter(None, [f"{get_backend()} backend", found.get("instruction set")]))
     words = [f"fastdrop {found['fastdrop']} ({runs})", f"NumPy {np.__version__}"]
@@ -189,12 +161,3 @@ def versions() -> str:
 
         words.append(f"torch {torch.__version__}")
     return ", ".join([*words, f"Python {platform.python_version()}"])
-
-
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    before = get_num_threads()
-    try:
-        yield
-    finally:
-        set_num_threads(before)

@@ -1,4 +1,4 @@
-"""The demo: a network with more weights than images to learn from, with and without dropout."""
+"""The demo: a network with more weights than training images, with and without dropout."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..rng import make_rng
 from .mlp import MLP, Floats, Labels
 from .plots import plot_demo
 
-# Far fewer images than weights (85 thousand): the network can learn the training
-# set by heart, and the gap that dropout is to narrow is there.
+# Far fewer images than weights (85 thousand): the network can memorise the training
+# set. That causes the gap between training and test scores that dropout reduces.
 TRAINING_IMAGES: Final = 1000
 WIDTHS: Final = (64, 256, 256, 10)
 BATCH: Final = 50
@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> None:
     )
     scores = np.empty((2, len(args.seeds), args.epochs + 1, 2, 2))
     bar = tqdm(total=2 * len(args.seeds) * args.epochs, unit="epoch", leave=False)
-    # On a busy machine, BLAS threads that wait for each other over matrices as small as
-    # these take ten times as long as one.
+    # On a busy machine, several BLAS threads take ten times as long as one for such small
+    # matrices, because they wait for each other.
     with bar, threadpool_limits(1, user_api="blas"):
         for row, p in enumerate((0.0, args.p)):
             for column, seed in enumerate(args.seeds):
@@ -64,14 +64,14 @@ def train(
 ) -> Scores:
     """Train one network.
 
-    Nothing but `p` differs between two runs with one seed: the same training
-    set, first weights and batches come from one generator, the masks from another.
+    Two runs with one seed differ only in `p`: training set, first weights and batches
+    come from one generator, and the masks from another.
 
     Returns
     -------
     ndarray of float64, shape (epochs + 1, 2, 2)
-        By epoch (0 is before training), training or test set, and accuracy or
-        cross-entropy, all in eval mode.
+        Axes: epoch (0 is before training), training or test set, and accuracy or
+        cross-entropy. All are measured in eval mode.
     """
     generator = np.random.default_rng(seed)
     training, test = np.split(generator.permutation(len(labels)), [TRAINING_IMAGES])
@@ -91,17 +91,17 @@ def train(
 
 
 def gaps(scores: Scores) -> Scores:
-    """Return how much better the training set is than the test set.
+    """Return how much better the scores of the training set are than those of the test set.
 
     Parameters
     ----------
     scores : ndarray, shape (..., 2, 2)
-        By training or test set, and accuracy or cross-entropy.
+        Last axes: training or test set, and accuracy or cross-entropy.
 
     Returns
     -------
     ndarray, shape (..., 2)
-        The gap in accuracy and in cross-entropy: positive where it overfits.
+        The gap in accuracy and in cross-entropy: positive if the network overfits.
     """
     train, test = scores[..., 0, :], scores[..., 1, :]
     return (train - test) * [1, -1]

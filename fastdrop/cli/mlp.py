@@ -1,13 +1,9 @@
-"""A small network in NumPy: forward, backward and a step, layer by layer.
-
-`fastdrop.Dropout` fits among its layers as it is: called, then ``backward``.
-"""
+"""The demo's network in NumPy: forward, backward and a step, as in examples/mlp_backward.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,59 +15,8 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]
 
 
-class Linear:
-    """x @ weight + bias, trained by gradient descent with momentum."""
-
-    def __init__(self, inputs: int, outputs: int, generator: np.random.Generator) -> None:
-        # He's initialisation keeps the variance through a ReLU.
-        weight = generator.standard_normal((inputs, outputs)) * np.sqrt(2 / inputs)
-        self.parameters: list[Floats] = [
-            weight.astype(np.float32),
-            np.zeros(outputs, np.float32),
-        ]
-        self.gradients: list[Floats] = []
-        self.velocities = [np.zeros_like(parameter) for parameter in self.parameters]
-        self._x: Floats
-
-    def __call__(self, x: Floats) -> Floats:
-        """Return the layer's output for x, shape (batch, inputs)."""
-        self._x = x
-        weight, bias = self.parameters
-        return x @ weight + bias
-
-    def backward(self, grad: Floats) -> Floats:
-        """Return the loss's gradient with respect to x; keep those for the parameters."""
-        self.gradients = [self._x.T @ grad, grad.sum(axis=0)]
-        return grad @ self.parameters[0].T
-
-    def step(self, rate: float, momentum: float) -> None:
-        """Move the parameters against their gradients."""
-        for parameter, gradient, velocity in zip(
-            self.parameters, self.gradients, self.velocities, strict=True
-        ):
-            velocity *= momentum
-            velocity -= rate * gradient
-            parameter += velocity
-
-
-class ReLU:
-    """max(x, 0)."""
-
-    def __init__(self) -> None:
-        self._y: Floats
-
-    def __call__(self, x: Floats) -> Floats:
-        """Return x with zeros for its negative elements."""
-        self._y = np.maximum(x, 0)
-        return self._y
-
-    def backward(self, grad: Floats) -> Floats:
-        """Return the loss's gradient with respect to x."""
-        return grad * (self._y > 0)
-
-
 class MLP:
-    """Linear layers with a ReLU and a Dropout after each but the last.
+    """Linear layers, with a ReLU and a Dropout after each one except the last.
 
     Parameters
     ----------
@@ -80,55 +25,61 @@ class MLP:
     p : float
         Drop probability of the hidden units.
     generator : numpy.random.Generator
-        Where the first weights come from.
+        The source of the first weights.
     mask_rng : RNG
-        Where the masks come from.
+        The source of the masks.
     """
 
     def __init__(
         self, widths: Sequence[int], p: float, generator: np.random.Generator, mask_rng: AnyRNG
     ) -> None:
-        *hidden, last = (Linear(*pair, generator) for pair in pairwise(widths))
-        self.layers: list[Linear | ReLU | Dropout] = [
-            layer for linear in hidden for layer in (linear, ReLU(), Dropout(p, rng=mask_rng))
-        ]
-        self.layers.append(last)
+        self._layers: list[tuple[Floats, Floats]] = []
+        for shape in pairwise(widths):
+            # He's initialisation keeps the variance through a ReLU.
+            weight = generator.standard_normal(shape) * np.sqrt(2 / shape[0])
+            self._layers.append((weight.astype(np.float32), np.zeros(shape[1], np.float32)))
+        self._velocities = [tuple(map(np.zeros_like, layer)) for layer in self._layers]
+        self._dropouts = [Dropout(p, rng=mask_rng) for _ in widths[1:-1]]
 
-    def __call__(self, x: Floats) -> Floats:
-        """Return the classes' logits for x, shape (batch, classes)."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def train(self, mode: bool = True) -> None:
-        """Switch the dropout layers to training mode, or to eval mode."""
-        for layer in self.layers:
-            if isinstance(layer, Dropout):
-                layer.train(mode)
+    def _forward(self, x: Floats) -> list[Floats]:
+        """Return the input of each linear layer, and the classes' scores."""
+        values = [x]
+        for (weight, bias), dropout in zip(self._layers, self._dropouts, strict=False):
+            values.append(dropout(np.maximum(values[-1] @ weight + bias, 0)))
+        weight, bias = self._layers[-1]
+        return [*values, values[-1] @ weight + bias]
 
     def learn(self, x: Floats, labels: Labels, rate: float, momentum: float) -> None:
-        """Take one step down the cross-entropy of a batch."""
-        grad = softmax(self(x))
+        """Take one gradient step, with momentum, on the cross-entropy of a batch."""
+        *inputs, scores = self._forward(x)
+        grad = softmax(scores)
         grad[np.arange(len(labels)), labels] -= 1
         grad /= len(labels)
-        for layer in reversed(self.layers):
-            grad = layer.backward(grad)
-        for layer in self.layers:
-            if isinstance(layer, Linear):
-                layer.step(rate, momentum)
+        for i, x in reversed(list(enumerate(inputs))):
+            gradients = (x.T @ grad, grad.sum(axis=0))
+            if i > 0:  # the layer below needs the gradient for the old weight
+                grad = self._dropouts[i - 1].backward(grad @ self._layers[i][0].T) * (x > 0)
+            for parameter, velocity, gradient in zip(
+                self._layers[i], self._velocities[i], gradients, strict=True
+            ):
+                velocity *= momentum
+                velocity -= rate * gradient
+                parameter += velocity
 
     def score(self, x: Floats, labels: Labels) -> tuple[float, float]:
         """Return accuracy and mean cross-entropy in eval mode."""
-        self.train(False)
-        probabilities = softmax(self(x))
-        self.train()
-        accuracy = np.mean(probabilities.argmax(axis=1) == labels)
-        right = probabilities[np.arange(len(labels)), labels]
+        for dropout in self._dropouts:
+            dropout.eval()
+        chances = softmax(self._forward(x)[-1])
+        for dropout in self._dropouts:
+            dropout.train()
+        accuracy = np.mean(chances.argmax(axis=1) == labels)
+        right = chances[np.arange(len(labels)), labels]
         loss = -np.mean(np.log(np.maximum(right, np.finfo(np.float32).tiny)))
         return float(accuracy), float(loss)
 
 
-def softmax(x: NDArray[Any]) -> NDArray[Any]:
-    """Return exp(x) over its sum along each row."""
+def softmax(x: Floats) -> Floats:
+    """Return exp(x), divided by its sum along each row."""
     e = np.exp(x - x.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]

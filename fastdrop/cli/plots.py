@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 BLUE, LIGHT_BLUE, ORANGE, GREEN, GREY = "#0b559f", "#5aa2d6", "#d95f02", "#2a9d6f", "#777777"
 
-# Which columns of the bench are drawn, by how their names begin; the number of
-# threads is not known here.
+# Styles of the bench's columns, by the start of their names, because the number of
+# threads in a name is not known here. Columns without a style are not drawn.
 _STYLES: Final[dict[str, dict[str, Any]]] = {
     "fastdrop 1 ": {"color": LIGHT_BLUE, "marker": "o"},
     "fastdrop": {"color": BLUE, "marker": "o"},
@@ -30,7 +30,7 @@ def plot_demo(scores: NDArray[np.float64], p: float, rng: str, file: Path) -> No
     Parameters
     ----------
     scores : ndarray, shape (2, seeds, epochs + 1, 2, 2)
-        By run (without, with), seed, epoch, training or test set, and measure.
+        Axes: run (without, with), seed, epoch, training or test set, and measure.
     """
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -48,7 +48,7 @@ def plot_demo(scores: NDArray[np.float64], p: float, rng: str, file: Path) -> No
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _tidy(axes)
-    # The first epochs are of no interest, unless there are no others.
+    # Leave out the first epochs, unless there are no others.
     worst_accuracy, worst_loss = scores[:, :, -1, :, 0].min(), scores[:, :, -1, :, 1].max()
     left.set(ylabel="accuracy", ylim=(min(0.9, worst_accuracy - 0.02), 1.005))
     left.yaxis.set_major_formatter(PercentFormatter(1))
@@ -65,12 +65,12 @@ def plot_demo(scores: NDArray[np.float64], p: float, rng: str, file: Path) -> No
 def plot_bench(
     rows: dict[int, dict[str, float]], itemsize: int, title: str, caption: str, file: Path
 ) -> None:
-    """Save throughput, bytes read and written a second, against the array's size.
+    """Save a plot of throughput, bytes read and written per second, against array size.
 
     Parameters
     ----------
     rows : dict
-        Number of elements: column: nanoseconds an element, NaN for none.
+        Number of elements: column: nanoseconds per element, NaN for none.
     """
     figure = Figure(figsize=(8.5, 5.2), layout="constrained")
     axes = figure.subplots()
@@ -84,7 +84,7 @@ def plot_bench(
         label = "np.copyto, 1 thread: the ceiling" if name == "np. copyto" else name
         axes.loglog(sizes, rates, label=label, markersize=5, **style)
     axes.set(xlabel="elements", ylabel="GB/s (bytes read + written)", title=title)
-    figure.legend(frameon=False, loc="outside right upper")  # no curve is under it there
+    figure.legend(frameon=False, loc="outside right upper")  # where it covers no curve
     _tidy(axes)
     figure.supxlabel(caption, fontsize=7, color=GREY)
     figure.savefig(file, dpi=150)

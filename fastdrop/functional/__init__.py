@@ -1,5 +1,15 @@
 """Dropout as functions: no state but the generator's."""
 
+from .family import (
+    alpha_dropout,
+    drop_block2d,
+    drop_path,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+    gaussian_dropout,
+)
 from .fused import (
     act_dropout,
     act_dropout_backward,
@@ -14,10 +24,18 @@ from .plain import dropout, dropout_backward
 __all__ = [
     "act_dropout",
     "act_dropout_backward",
+    "alpha_dropout",
     "bias_dropout_add",
+    "drop_block2d",
+    "drop_path",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
     "dropout_add",
     "dropout_backward",
+    "feature_alpha_dropout",
+    "gaussian_dropout",
     "mc_dropout",
     "relu_dropout",
     "relu_dropout_backward",

@@ -18,7 +18,7 @@ from .._formulas.activations import ACTIVATIONS
 from ..arrays import Array, check_array, prepare
 from ..backends.form import SCALE, Form
 from ..checks import as_count, shown
-from ..mask_format import rate
+from ..mask_format import Rate, rate
 from ..masks.base import KeepMask, check_mask
 from ..masks.mask import Mask
 from ..rng import as_rng
@@ -34,6 +34,7 @@ def dropout_add(
     residual: Array,
     p: float = ...,
     training: bool = ...,
+    inplace: bool = ...,
     *,
     rng: RNGLike = ...,
     mask: KeepMask | None = ...,
@@ -46,23 +47,25 @@ def dropout_add(
     residual: Array,
     p: float = ...,
     training: bool = ...,
+    inplace: bool = ...,
     *,
     rng: RNGLike = ...,
     mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Any]: ...
+) -> tuple[Array, KeepMask]: ...
 def dropout_add(
     x: Array,
     residual: Array,
     p: float = 0.5,
     training: bool = True,
+    inplace: bool = False,
     *,
     rng: RNGLike = None,
     mask: KeepMask | None = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Any]:
+) -> Array | tuple[Array, KeepMask]:
     """Return ``residual + dropout(x, p)`` in one pass.
 
     Parameters
@@ -75,6 +78,8 @@ def dropout_add(
         As for `dropout`. Out of training the result is ``x + residual``.
     training : bool, optional
         As for `dropout`. Out of training the result is ``x + residual``.
+    inplace : bool, optional
+        Write into `x`.
     rng : optional
         As for `dropout`. Out of training the result is ``x + residual``.
     mask : Mask, ArrayMask or another that keeps or drops, optional
@@ -110,7 +115,7 @@ def dropout_add(
     >>> bool((y == residual + fastdrop.dropout(x, p=0.5, rng=0)).all())
     True
     """
-    y, used = _run("add", x, {"residual": residual}, p, training, rng, mask, out)
+    y, used = _run("add", x, {"residual": residual}, p, training, inplace, rng, mask, out)
     return (y, used) if return_mask else y
 
 
@@ -121,6 +126,7 @@ def bias_dropout_add(
     residual: Array | None = ...,
     p: float = ...,
     training: bool = ...,
+    inplace: bool = ...,
     *,
     rng: RNGLike = ...,
     mask: KeepMask | None = ...,
@@ -134,24 +140,26 @@ def bias_dropout_add(
     residual: Array | None = ...,
     p: float = ...,
     training: bool = ...,
+    inplace: bool = ...,
     *,
     rng: RNGLike = ...,
     mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Any]: ...
+) -> tuple[Array, KeepMask]: ...
 def bias_dropout_add(
     x: Array,
     bias: Array,
     residual: Array | None = None,
     p: float = 0.5,
     training: bool = True,
+    inplace: bool = False,
     *,
     rng: RNGLike = None,
     mask: KeepMask | None = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Any]:
+) -> Array | tuple[Array, KeepMask]:
     """Return ``residual + dropout(x + bias, p)`` in one pass.
 
     Parameters
@@ -167,6 +175,8 @@ def bias_dropout_add(
     p : float, optional
         As for `dropout_add`.
     training : bool, optional
+        As for `dropout_add`.
+    inplace : bool, optional
         As for `dropout_add`.
     rng : optional
         As for `dropout_add`.
@@ -195,7 +205,7 @@ def bias_dropout_add(
     """
     operands = {"bias": bias} if residual is None else {"bias": bias, "residual": residual}
     kind = "bias" if residual is None else "bias_add"
-    y, used = _run(kind, x, operands, p, training, rng, mask, out)
+    y, used = _run(kind, x, operands, p, training, inplace, rng, mask, out)
     return (y, used) if return_mask else y
 
 
@@ -205,6 +215,7 @@ def act_dropout(
     activation: str = ...,
     p: float = ...,
     training: bool = ...,
+    inplace: bool = ...,
     *,
     rng: RNGLike = ...,
     mask: KeepMask | None = ...,
@@ -217,23 +228,25 @@ def act_dropout(
     activation: str = ...,
     p: float = ...,
     training: bool = ...,
+    inplace: bool = ...,
     *,
     rng: RNGLike = ...,
     mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Any]: ...
+) -> tuple[Array, KeepMask]: ...
 def act_dropout(
     x: Array,
     activation: str = "relu",
     p: float = 0.5,
     training: bool = True,
+    inplace: bool = False,
     *,
     rng: RNGLike = None,
     mask: KeepMask | None = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Any]:
+) -> Array | tuple[Array, KeepMask]:
     """Return ``dropout(activation(x), p)`` in one pass.
 
     Parameters
@@ -247,6 +260,8 @@ def act_dropout(
         As for `dropout`. Out of training the result is ``activation(x)``.
     training : bool, optional
         As for `dropout`. Out of training the result is ``activation(x)``.
+    inplace : bool, optional
+        Write into `x`, which the backward of other activations than "relu" needs.
     rng : optional
         As for `dropout`.
     mask : optional
@@ -292,12 +307,12 @@ def act_dropout(
     >>> fastdrop.act_dropout(np.array([-1.0, 2.0]), "gelu", p=0.0).round(4)
     array([-0.1587,  1.9545])
     """
-    y, used = _run(_checked_activation(activation), x, {}, p, training, rng, mask, out)
+    y, used = _run(_checked_activation(activation), x, {}, p, training, inplace, rng, mask, out)
     return (y, used) if return_mask else y
 
 
 def act_dropout_backward(
-    grad: Array, x: Array, mask: KeepMask, *, activation: str = "relu", out: Array | None = None
+    grad: Array, x: Array, mask: KeepMask, activation: str = "relu", *, out: Array | None = None
 ) -> Array:
     """Return the gradient with respect to the x of `act_dropout`, in one pass.
 
@@ -331,7 +346,7 @@ def act_dropout_backward(
     >>> import numpy as np, fastdrop
     >>> x = np.array([-1.0, 2.0, 3.0])
     >>> y, mask = fastdrop.act_dropout(x, "silu", p=0.0, return_mask=True)
-    >>> fastdrop.act_dropout_backward(np.ones(3), x, mask, activation="silu").round(4)
+    >>> fastdrop.act_dropout_backward(np.ones(3), x, mask, "silu").round(4)
     array([0.0723, 1.0908, 1.0881])
     """
     kind = f"{_checked_activation(activation)}_grad"
@@ -348,6 +363,7 @@ def relu_dropout(
     x: Array,
     p: float = ...,
     training: bool = ...,
+    inplace: bool = ...,
     *,
     rng: RNGLike = ...,
     mask: KeepMask | None = ...,
@@ -359,22 +375,24 @@ def relu_dropout(
     x: Array,
     p: float = ...,
     training: bool = ...,
+    inplace: bool = ...,
     *,
     rng: RNGLike = ...,
     mask: KeepMask | None = ...,
     out: Array | None = ...,
     return_mask: Literal[True],
-) -> tuple[Array, Any]: ...
+) -> tuple[Array, KeepMask]: ...
 def relu_dropout(
     x: Array,
     p: float = 0.5,
     training: bool = True,
+    inplace: bool = False,
     *,
     rng: RNGLike = None,
     mask: KeepMask | None = None,
     out: Array | None = None,
     return_mask: bool = False,
-) -> Array | tuple[Array, Any]:
+) -> Array | tuple[Array, KeepMask]:
     """Return ``dropout(maximum(x, 0), p)`` in one pass: `act_dropout` with "relu".
 
     Parameters
@@ -384,6 +402,8 @@ def relu_dropout(
     p : float, optional
         As for `act_dropout`.
     training : bool, optional
+        As for `act_dropout`.
+    inplace : bool, optional
         As for `act_dropout`.
     rng : optional
         As for `act_dropout`.
@@ -406,7 +426,7 @@ def relu_dropout(
     >>> fastdrop.relu_dropout(np.array([-1.0, 2.0]), p=0.0)
     array([0., 2.])
     """
-    y, used = _run("relu", x, {}, p, training, rng, mask, out)
+    y, used = _run("relu", x, {}, p, training, inplace, rng, mask, out)
     return (y, used) if return_mask else y
 
 
@@ -434,13 +454,36 @@ def relu_dropout_backward(
     >>> fastdrop.relu_dropout_backward(np.ones(3), x, mask)
     array([0., 1., 1.])
     """
-    return act_dropout_backward(grad, x, mask, activation="relu", out=out)
+    return act_dropout_backward(grad, x, mask, "relu", out=out)
 
 
+@overload
+def mc_dropout(
+    x: Array,
+    samples: int,
+    p: float = ...,
+    training: bool = ...,
+    *,
+    rng: RNGLike = ...,
+    out: Array | None = ...,
+    return_mask: Literal[False] = ...,
+) -> Array: ...
+@overload
+def mc_dropout(
+    x: Array,
+    samples: int,
+    p: float = ...,
+    training: bool = ...,
+    *,
+    rng: RNGLike = ...,
+    out: Array | None = ...,
+    return_mask: Literal[True],
+) -> tuple[Array, Mask]: ...
 def mc_dropout(
     x: Array,
     samples: int,
     p: float = 0.5,
+    training: bool = True,
     *,
     rng: RNGLike = None,
     out: Array | None = None,
@@ -456,12 +499,15 @@ def mc_dropout(
         How many copies, 0 or more.
     p : float, optional
         As for `dropout`.
+    training : bool, optional
+        True, which Monte-Carlo dropout wants at inference, too. If False, the
+        copies are all equal to x.
     rng : optional
-        As for `dropout`.
-    return_mask : bool, optional
         As for `dropout`.
     out : ndarray, optional
         Where to write: shape (samples, *x.shape), x's dtype, apart from `x`.
+    return_mask : bool, optional
+        As for `dropout`.
 
     Returns
     -------
@@ -483,7 +529,7 @@ def mc_dropout(
     ((1000, 3), True)
     """
     check_array(x)
-    checked, shape = rate(p), (as_count(samples, "samples"), *x.shape)
+    checked, shape = _rate(p, training), (as_count(samples, "samples"), *x.shape)
     if max(math.prod(shape) * x.itemsize, shape[0]) > sys.maxsize:
         raise ValueError(
             f"samples must be few enough for an array in memory, but got {shown(samples)}"
@@ -494,9 +540,9 @@ def mc_dropout(
     else:
         _check_apart(out, x, "x")
         y = prepare(copies, False, out)
-    with backends.reserved(as_rng(rng), checked.words(math.prod(shape))) as (stream, draw):
-        backends.evaluate(stream, draw, checked, 0, c_strides(shape), SCALE, copies, y)
-    return (y, Mask(stream, draw, checked, shape)) if return_mask else y
+    with backends.reserved(as_rng(rng), checked, math.prod(shape)) as draw:
+        backends.evaluate(draw, c_strides(shape), SCALE, copies, y)
+    return (y, Mask(draw, shape)) if return_mask else y
 
 
 def _run(
@@ -505,6 +551,7 @@ def _run(
     operands: dict[str, Array],
     p: float,
     training: bool,
+    inplace: bool,
     rng: RNGLike,
     given: KeepMask | None,
     out: Array | None,
@@ -517,27 +564,39 @@ def _run(
         check_mask(given, KeepMask)
         if rng is not None:
             raise ValueError("only one of rng and mask may be given, but got both")
-    checked = rate(p if training else 0.0)
-    form = Form(kind, operands=tuple(_operand(a, x, name, out) for name, a in operands.items()))
+    checked = _rate(p, training)
+    to = (x, "x", "x, with inplace=True,") if inplace and out is None else (out,)
+    form = Form(kind, operands=tuple(_operand(a, x, name, *to) for name, a in operands.items()))
     if given is not None and training:
-        y = prepare(x, False, out)
+        y = prepare(x, inplace, out)
         given.write(form, x, y)
         return y, given
     source = as_rng(rng)  # a bad one is refused before memory is allocated
-    y = prepare(x, False, out)
-    with backends.reserved(source, checked.words(x.size)) as (stream, draw):
-        mask = Mask(stream, draw, checked, x.shape)
+    y = prepare(x, inplace, out)
+    with backends.reserved(source, checked, x.size) as draw:
+        mask = Mask(draw, x.shape)
         mask.write(form, x, y)
     return y, mask
 
 
-def _operand(a: Any, x: Array, name: str, out: Array | None, of: str = "x") -> Array:
-    """Return an operand in the shape of x, which is named `of`, checked."""
+def _rate(p: float, training: bool) -> Rate:
+    """Return the rate to drop with, and check p out of training, too."""
+    checked = rate(p)
+    return checked if training else rate(0.0)
+
+
+def _operand(
+    a: Any, x: Array, name: str, out: Array | None, of: str = "x", written: str = "out"
+) -> Array:
+    """Return an operand in the shape of x, which is named `of`, checked.
+
+    `out` is what will be written to, and `written` what the user calls it.
+    """
     check_array(a, name)
     if a.dtype != x.dtype:
         raise TypeError(f"{name} must have {of}'s dtype {x.dtype}, but got {a.dtype}")
     if out is not None and not (out is a and a.shape == x.shape):
-        _check_apart(out, a, name)
+        _check_apart(out, a, name, written)
     if a.shape == x.shape:
         return a  # type: ignore[no-any-return]
     try:
@@ -548,10 +607,12 @@ def _operand(a: Any, x: Array, name: str, out: Array | None, of: str = "x") -> A
         ) from None
 
 
-def _check_apart(out: Any, a: Array, name: str) -> None:
+def _check_apart(out: Any, a: Array, name: str, written: str = "out") -> None:
     check_array(out, "out")
     if np.shares_memory(out, a):
-        raise ValueError(f"out must be {name} itself, of the output's shape, or not overlap it")
+        raise ValueError(
+            f"{written} must be {name} itself, of the output's shape, or not overlap it"
+        )
 
 
 def _checked_activation(activation: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from .. import backends
 from ..arrays import Array, check_array, identity, is_plain, prepare
+from ..backends import Draw
 from ..mask_format import Rate, known_rate, rate
 from ..masks.base import AnyMask, check_mask
 from ..masks.mask import Mask
@@ -140,11 +141,11 @@ def dropout(
             checked = rate(p)
         if training and checked.p != 0.0:
             source = default_rng() if rng is None else as_rng(rng)
-            y, stream, draw = backends.draw(source, checked, x, inplace, out)
-            return (y, Mask(stream, draw, checked, x.shape)) if return_mask else y
+            y, stream, position = backends.draw(source, checked, x, inplace, out)
+            return (y, Mask(Draw(stream, position, checked), x.shape)) if return_mask else y
         source = as_rng(rng)  # a bad one is refused before out is written
         y = identity(x, inplace, out)
-        return (y, Mask(*source.reserve(0), rate(0.0), x.shape)) if return_mask else y
+        return (y, Mask(Draw(*source.reserve(0), rate(0.0)), x.shape)) if return_mask else y
     checked = rate(p)
     if sample_ids is None:
         return _shared(
@@ -174,8 +175,8 @@ def _shared(
         y, checked, noise = identity(x, inplace, out), rate(0.0), (0,)
     else:
         y = prepare(x, inplace, out)
-    with backends.reserved(source, checked.words(math.prod(noise))) as (stream, draw):
-        mask = Mask(stream, draw, checked, x.shape, 0, strides)
+    with backends.reserved(source, checked, math.prod(noise)) as draw:
+        mask = Mask(draw, x.shape, strides)
         if checked.p != 0.0:
             mask.apply(x, y)
     return (y, mask) if return_mask else y

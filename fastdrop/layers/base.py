@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from .. import backends
 from ..arrays import Array, check_array, identity, prepare
+from ..backends import Draw
 from ..backends.form import SCALE, Form
 from ..checks import is_same, shown
 from ..mask_format import FORMAT, Rate, rate
-from ..masks.mask import Mask
+from ..masks.mask import Mask, apply_draw
 from ..rng import AnyRNG, NumpyRNG, as_rng, default_rng
-from ..sharing import c_strides, mask_strides
+from ..sharing import Strides, c_strides, mask_strides
 
 if TYPE_CHECKING:
     from ..rng import RNGLike
@@ -306,6 +306,8 @@ class Layer(ABC):
 
 def _default_of(layer: type[Layer], name: str) -> Any:
     """Return a setting's default, of the nearest constructor that takes it: a user's may not."""
+    import inspect  # some milliseconds that import fastdrop need not take
+
     for cls in layer.__mro__:
         parameter = inspect.signature(cls).parameters.get(name)
         if parameter is not None:
@@ -357,7 +359,7 @@ class MaskLayer(RateLayer):
     def mask(self) -> Mask | None:
         """The newest forward's mask; None before the first and after an identity."""
         newest = self._newest  # read once: another thread's forward may replace it
-        return None if newest is None else Mask(*newest)
+        return None if newest is None else self._mask_of(newest)
 
     def _scaled(self, rate: Rate) -> Rate:
         """Return the rate with the scale that kept elements get."""
@@ -370,17 +372,33 @@ class MaskLayer(RateLayer):
     def _draw(self, noise_shape: Shape, x: Array, out: Array) -> Drawn:
         shape, form = x.shape, self._form(self._rate)
         scaled, strides = self._scaled(self._rate), mask_strides(shape, noise_shape)
-        words = scaled.words(math.prod(noise_shape))
-        with backends.reserved(self.rng, words) as (stream, draw):
+        with backends.reserved(self.rng, scaled, math.prod(noise_shape)) as draw:
             if strides is None and form is SCALE:
-                backends.apply(stream, draw, scaled, 0, x, out)
+                backends.apply(draw, x, out)
             else:
                 walk = c_strides(shape) if strides is None else strides
-                backends.evaluate(stream, draw, scaled, 0, walk, form, x, out)
-        return stream, draw, scaled, shape, 0, strides
+                backends.evaluate(draw, walk, form, x, out)
+        return draw.stream, draw.position, scaled, shape, 0, strides
 
     def _nothing(self, shape: Shape) -> Drawn:
-        return *self.rng.reserve(0), rate(0.0), shape
+        return *self.rng.reserve(0), rate(0.0), shape, 0, None
 
     def _mask_of(self, drawn: Drawn) -> Mask:
-        return Mask(*drawn)
+        draw, shape, strides = _draw_of(drawn)
+        return Mask(draw, shape, strides)
+
+    def backward(self, grad: Array, out: Array | None = None) -> Array:
+        """Return the gradient with respect to the newest forward's input: see `Layer.backward`."""
+        newest = self._newest
+        if newest is None:
+            return super().backward(grad, out)
+        draw, shape, strides = _draw_of(newest)
+        if strides is None:  # small arrays would feel the time that a Mask takes to make
+            return apply_draw(draw, shape, grad, out)
+        return Mask(draw, shape, strides).apply(grad, out)
+
+
+def _draw_of(drawn: Drawn) -> tuple[Draw, Shape, Strides | None]:
+    # Flat, and in this order, as pickles of layers have it: a forward need not make a Draw.
+    stream, position, rate, shape, first, strides = drawn
+    return Draw(stream, position, rate, first), shape, strides

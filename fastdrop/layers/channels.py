@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,14 @@ from .base import MaskLayer
 
 if TYPE_CHECKING:
     from ..rng import RNGLike
+
+
+def _warn(message: str) -> None:
+    """Warn of the line outside of fastdrop that led here, through whatever functions."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("fastdrop."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 class FeatureDropout(MaskLayer):
@@ -49,10 +58,9 @@ class FeatureDropout(MaskLayer):
     def _check_rank(self, ndim: int) -> None:
         if ndim in (self.spatial + 1, self.spatial + 2):
             return
-        warnings.warn(
+        _warn(
             f"{self._expected()}, but got {ndim}: its leading dimensions are taken for them; "
-            "use Dropout with noise_shape for such inputs",
-            stacklevel=5,
+            "use Dropout with noise_shape for such inputs"
         )
         if ndim < 2 - self._is_unbatched(ndim):
             raise RuntimeError(f"{self._expected()}, but got {ndim}")
@@ -145,10 +153,9 @@ class Dropout2d(FeatureDropout):
     def _check_rank(self, ndim: int) -> None:
         super()._check_rank(ndim)
         if ndim == 3:
-            warnings.warn(
+            _warn(
                 "Dropout2d takes an input of 3 dimensions for (N, C, L), as torch does for now; "
-                "say Dropout1d for that, or give an unbatched input a batch dimension of 1",
-                stacklevel=5,
+                "say Dropout1d for that, or give an unbatched input a batch dimension of 1"
             )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .. import backends
 from ..arrays import Array
+from ..backends import Draw
 from ..mask_format import rate
 from ..masks.block import BlockMask
 from ..masks.mask import Mask
@@ -130,13 +131,14 @@ class DropBlock2d(RateLayer):
         if x.size:
             gamma *= height * width / side**2 / math.prod(noise_shape[2:])
         checked = rate(min(gamma, 1.0))
-        with backends.reserved(self.rng, checked.words(math.prod(noise_shape))) as (stream, draw):
-            drawn = Mask(stream, draw, checked, noise_shape), x.shape
+        with backends.reserved(self.rng, checked, math.prod(noise_shape)) as draw:
+            drawn = Mask(draw, noise_shape), x.shape, self.p
             BlockMask(*drawn).apply(x, out)
         return drawn
 
     def _nothing(self, shape: Shape) -> Drawn:
-        return Mask(*self.rng.reserve(0), rate(0.0), self._noise_shape(shape)), shape
+        draw = Draw(*self.rng.reserve(0), rate(0.0))
+        return Mask(draw, self._noise_shape(shape)), shape, 0.0
 
     def _mask_of(self, drawn: Drawn) -> BlockMask:
         return BlockMask(*drawn)

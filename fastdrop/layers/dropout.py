@@ -134,10 +134,10 @@ class Dropout(MaskLayer):
         if self.training or self.always:
             rate = self._rate
             if rate.p != 0.0:
-                y, stream, draw = backends.draw(
+                y, stream, position = backends.draw(
                     self._rng or default_rng(), rate, x, self.inplace, out
                 )
-                self._newest = stream, draw, rate, x.shape, 0, None
+                self._newest = stream, position, rate, x.shape, 0, None
                 return y
         if out is None and (shape := plain_shape(x)) is not None:
             self._passed, self._newest = shape, None

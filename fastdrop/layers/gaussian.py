@@ -34,9 +34,9 @@ class NoiseLayer(Layer):
 
     def _draw(self, noise_shape: Shape, x: Array, out: Array) -> Drawn:
         noise = self._noise()
-        stream, draw = self.rng.reserve(x.size)
-        backends.add_noise(stream, draw, noise, x, out)
-        return stream, draw, noise, x.shape
+        stream, position = self.rng.reserve(x.size)
+        backends.add_noise(stream, position, noise, x, out)
+        return stream, position, noise, x.shape
 
     def _nothing(self, shape: Shape) -> Drawn:
         return *self.rng.reserve(0), self._noise()._replace(spread=0.0), shape

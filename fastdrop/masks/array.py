@@ -6,18 +6,20 @@ import copy
 import math
 import numbers
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import backends
 from ..arrays import Array, check_class
 from ..backends.form import Form
-from ..checks import shown
-from ..mask_format import rate
+from ..checks import entry, shown, stored_float
+from ..mask_format import rate, stored_rate
 from ..sharing import as_ints, c_strides, mask_strides
-from .base import KeepMask, picked
+from .base import KeepMask, picked, stored_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class ArrayMask(KeepMask):
@@ -72,6 +74,11 @@ class ArrayMask(KeepMask):
 
     __slots__ = ("_keep", "_strides", "noise_shape", "p", "scale", "shape")
 
+    _kind = "array"
+
+    p: float | None
+    scale: float
+
     def __init__(
         self,
         kept: NDArray[np.bool_],
@@ -121,8 +128,7 @@ class ArrayMask(KeepMask):
                 "bits must have a byte for each 8 elements of shape, in 1 dimension, "
                 f"but got shapes {bits.shape} and {shown(lengths)}"
             )
-        kept = np.unpackbits(bits, count=size, bitorder="little").view(np.bool_)
-        return cls(kept.reshape(lengths), p=p, scale=scale)
+        return cls(_unpacked(bits, lengths), p=p, scale=scale)
 
     def _hold(self, kept: NDArray[np.bool_], shape: tuple[int, ...]) -> None:
         try:
@@ -141,10 +147,7 @@ class ArrayMask(KeepMask):
 
     def _kept(self) -> NDArray[np.bool_]:
         """Return which elements are kept, in the noise shape."""
-        size = math.prod(self.noise_shape)
-        octets = self._keep.view(np.uint8)
-        bits = np.unpackbits(octets, count=size, bitorder="little")
-        return bits.view(np.bool_).reshape(self.noise_shape)
+        return _unpacked(self._keep.view(np.uint8), self.noise_shape)
 
     def write(self, form: Form, x: Array, out: Array) -> None:
         """Write a `Form` of x, checked arrays, to `out`, as `Mask.write` does."""
@@ -165,10 +168,66 @@ class ArrayMask(KeepMask):
         part._hold(kept.reshape(kept.shape[1:]) if one else kept, shape)
         return part
 
+    def _identity(self) -> tuple[object, ...]:
+        return self.shape, self.noise_shape, self.p, self.scale, self._keep.tobytes()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The mask as a dictionary that JSON can hold, its bits included, in base64.
+
+        See `AnyMask.from_state`.
+        """
+        from binascii import b2a_base64
+
+        octets = np.packbits(self._kept(), bitorder="little").tobytes()
+        return {
+            "kind": self._kind,
+            "bits": b2a_base64(octets, newline=False).decode(),
+            "shape": list(self.shape),
+            "noise_shape": list(self.noise_shape),
+            "p": self.p,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        bits, shape, noise_shape, p, scale = (
+            entry(state, name, "ArrayMask.state")
+            for name in ("bits", "shape", "noise_shape", "p", "scale")
+        )
+        mask = cls.__new__(cls)
+        mask.p = None if p is None else stored_rate(p).p
+        mask.scale = stored_float(scale, "scale")
+        lengths = stored_shape(noise_shape, "noise_shape")
+        kept = _unpacked(_stored_octets(bits, math.prod(lengths)), lengths)
+        mask._hold(kept, stored_shape(shape))
+        return mask
+
     def __repr__(self) -> str:
         shared = "" if self.noise_shape == self.shape else f", noise_shape={self.noise_shape}"
         number = f"scale={self.scale}" if self.p is None else f"p={self.p}"
         return f"ArrayMask(shape={self.shape}{shared}, {number})"
+
+
+def _unpacked(octets: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return packed bits as an array of bool."""
+    bits = np.unpackbits(octets, count=math.prod(shape), bitorder="little")
+    return bits.view(np.bool_).reshape(shape)
+
+
+def _stored_octets(bits: Any, size: int) -> NDArray[np.uint8]:
+    """Return the packed bits of a state, or raise ValueError if they are not `size` bits."""
+    from binascii import a2b_base64
+
+    try:
+        octets = a2b_base64(bits, strict_mode=True) if isinstance(bits, str) else None
+    except ValueError:  # what binascii raises is one, too
+        octets = None
+    if octets is None or len(octets) != -(-size // 8):
+        raise ValueError(
+            f"state's bits must be the base64 of {-(-size // 8)} bytes, but got {shown(bits)}"
+        )
+    return np.frombuffer(octets, np.uint8)
 
 
 def _check_kind(a: Any, dtype: type[np.generic], name: str) -> None:

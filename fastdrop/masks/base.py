@@ -1,44 +1,127 @@
-"""What every mask has: a shape, and `apply`; and what all that keep or drop elements share."""
+"""What every mask has, and what those that keep or drop elements share."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import Array, prepare
 from ..backends.form import SCALE, Form
-from ..checks import shown
+from ..checks import is_same, shown, stored_ints
+from ..mask_format import FORMAT
+from ..rng import STREAM_END
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MOST_DIMENSIONS: Final = 64  # NumPy's
 
 
 class AnyMask:
-    """What a forward leaves for its backward."""
+    """What every mask of fastdrop's has: what a forward leaves for its backward.
+
+    A mask is a function of an element's index, and holds what that function takes
+    besides: some hundred bytes, whatever its shape is. (An `ArrayMask` holds bits.) It can
+    be asked for in this way, whatever kind it is:
+
+    * ``mask.apply(x)`` makes the gradient with respect to the input of one with
+      respect to the output; where the mask keeps or drops elements it is the forward, too.
+    * ``mask[3]`` and ``mask[2:5]`` are the masks of those rows, along the first axis:
+      ``mask[2:5].apply(x[2:5])`` is ``mask.apply(x)[2:5]``.
+    * ``mask.state`` is a small dictionary that JSON can hold, and
+      ``AnyMask.from_state(state)`` makes the mask of it again, of whatever kind it is.
+    * Masks are equal, and have equal hashes, if they are of one kind and hold the same.
+    * ``mask.shape``, ``mask.size``, ``mask.ndim`` and ``len(mask)`` are those of an array.
+
+    Masks that keep or drop each element, which are all but `NoiseMask`, also have
+
+    * ``mask.p``, the drop probability, or None where no number is known for it,
+    * ``mask.scale``, what kept elements are multiplied by,
+    * ``mask.to_bool()`` and ``np.asarray(mask)``, an array of bool, True where it keeps,
+    * ``mask.to_packed()``, the same with eight elements in a byte.
+
+    Examples
+    --------
+    >>> import json, numpy as np, fastdrop
+    >>> layer = fastdrop.DropBlock2d(p=0.2, block_size=2, rng=1)
+    >>> y, mask = layer.forward_mask(np.ones((3, 2, 6, 6)))
+    >>> stored = json.dumps(mask.state)
+    >>> fastdrop.AnyMask.from_state(json.loads(stored)) == mask
+    True
+    """
 
     # No ABC: its isinstance takes as long as a small array's backward.
 
     __slots__ = ()
 
+    _kind: ClassVar[str]  # what a state calls masks like this one
+    _kinds: ClassVar[dict[str, type[AnyMask]]] = {}
+
     shape: tuple[int, ...]
+
+    def __init_subclass__(cls) -> None:
+        if "_kind" in vars(cls):  # a user's subclass is of its base's kind
+            AnyMask._kinds[cls._kind] = cls
+
+    # What a kind provides.
 
     def apply(self, x: Array, out: Array | None = None) -> Array:
         """Return the gradient with respect to the input, of one with respect to the output."""
         raise NotImplementedError
 
-
-class KeepMask(AnyMask):
-    """A mask that keeps or drops each element."""
-
-    __slots__ = ()
-
-    def write(self, form: Form, x: Array, out: Array) -> None:
-        """Write a `Form` of x, checked arrays, to `out`: what the family's operations do."""
+    def __getitem__(self, rows: int | slice) -> AnyMask:
+        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
         raise NotImplementedError
 
-    def to_bool(self) -> NDArray[np.bool_]:
-        """Return the mask as an array, True where it keeps: bool, shape `shape`."""
+    @property
+    def state(self) -> dict[str, Any]:
+        """The mask as a small dictionary that JSON can hold; see `from_state`."""
         raise NotImplementedError
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        """Return the mask of a state of this kind, or raise ValueError."""
+        raise NotImplementedError
+
+    def _identity(self) -> tuple[object, ...]:
+        """Return what equal masks have in common."""
+        raise NotImplementedError
+
+    # What it gets.
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Return the mask that a `state` describes, in whatever process and on whatever machine.
+
+        ``AnyMask.from_state`` takes the state of any mask, and the `from_state` of a
+        kind, such as ``SampleMask.from_state``, that of its own.
+
+        Raises
+        ------
+        ValueError
+            If `state` is none or of another kind, or comes from another mask format or
+            from a generator that is not registered here.
+        """
+        if not isinstance(state, dict):
+            raise ValueError(
+                f"state must be a dictionary as a mask's state is, but got {shown(state)}"
+            )
+        name = state.get("kind", "mask")  # the states of a Mask name none
+        kind = AnyMask._kinds.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise ValueError(
+                f"state's kind must be one of {sorted(AnyMask._kinds)}, but got {shown(name)}"
+            )
+        if issubclass(cls, kind):
+            return cls._from_state(state)
+        if not issubclass(kind, cls):
+            raise ValueError(
+                f"state must be one of a {cls.__name__}, but got one of a {kind.__name__}"
+            )
+        return kind._from_state(state)
 
     @property
     def size(self) -> int:
@@ -49,6 +132,47 @@ class KeepMask(AnyMask):
     def ndim(self) -> int:
         """Number of dimensions."""
         return len(self.shape)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a mask of 0 dimensions has no length")
+        return self.shape[0]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AnyMask) or other._kind != self._kind:
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash((self._kind, self._identity()))
+
+
+class KeepMask(AnyMask):
+    """A mask that keeps or drops each element."""
+
+    __slots__ = ()
+
+    @property
+    def p(self) -> float | None:
+        """Drop probability; None where no number is known for it."""
+        raise NotImplementedError
+
+    @property
+    def scale(self) -> float:
+        """What kept elements are multiplied by."""
+        raise NotImplementedError
+
+    def write(self, form: Form, x: Array, out: Array) -> None:
+        """Write a `Form` of x, checked arrays, to `out`: what the family's operations do."""
+        raise NotImplementedError
+
+    def to_bool(self) -> NDArray[np.bool_]:
+        """Return the mask as an array, True where it keeps: bool, shape `shape`."""
+        raise NotImplementedError
+
+    def __getitem__(self, rows: int | slice) -> KeepMask:
+        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
+        raise NotImplementedError
 
     def apply(self, x: Array, out: Array | None = None) -> Array:
         """Return x * scale where the mask keeps, +0.0 elsewhere, as `Mask.apply` does."""
@@ -67,11 +191,6 @@ class KeepMask(AnyMask):
             )
         array = self.to_bool()
         return array if dtype is None else array.astype(dtype)
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("a mask of 0 dimensions has no length")
-        return self.shape[0]
 
     def _check_shape(self, x: Array) -> None:
         if x.shape != self.shape:
@@ -93,14 +212,14 @@ def picked(rows: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
         raise IndexError("a mask of 0 dimensions has no rows")
     length, inner = shape[0], shape[1:]
     if not isinstance(rows, slice):
-        return row_number(rows, length), inner
+        return _row_number(rows, length), inner
     start, stop, step = rows.indices(length)
     if step != 1:
         raise IndexError(f"a mask's rows must be sliced with step 1, but got step {step}")
     return start, (max(stop - start, 0), *inner)
 
 
-def row_number(index: Any, length: int) -> int:
+def _row_number(index: Any, length: int) -> int:
     """Return the number of a row from 0 on, or raise IndexError."""
     try:
         row = index.__index__()
@@ -114,3 +233,29 @@ def row_number(index: Any, length: int) -> int:
     if not -length <= row < length:
         raise IndexError(f"row must be between {-length} and {length - 1}, but got {shown(row)}")
     return int(row) % length
+
+
+# States come from files: see checks.py.
+
+
+def check_format(found: Any) -> None:
+    """Raise ValueError unless a state's mask format is this one."""
+    if not is_same(found, FORMAT):
+        raise ValueError(f"state must be of mask format {FORMAT}, but got {shown(found)}")
+
+
+def stored_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
+    """Return a shape from a state, or raise ValueError."""
+    lengths = tuple(stored_ints(shape, name, sys.maxsize))
+    if len(lengths) > _MOST_DIMENSIONS:
+        raise ValueError(
+            f"state's {name} must have at most {_MOST_DIMENSIONS} dimensions, "
+            f"but got {len(lengths)}"
+        )
+    return lengths
+
+
+def check_end(state: Any, position: int, words: int, elements: int) -> None:
+    """Raise ValueError if a draw goes on beyond its stream's end: none that was made does."""
+    if elements > sys.maxsize or position + words > STREAM_END:
+        raise ValueError(f"state's mask must end before its stream does, but got {shown(state)}")

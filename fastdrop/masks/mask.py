@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import backends
 from ..arrays import Array, prepare
-from ..backends.form import SCALE, Form
-from ..checks import entry, is_same, shown, stored_float, stored_int, stored_ints
-from ..mask_format import FORMAT, Rate, stored_rate
-from ..rng import STREAM_END, Stream, stream_from
+from ..backends import Draw
+from ..backends.form import Form
+from ..checks import entry, shown, stored_float, stored_int, stored_ints
+from ..mask_format import FORMAT, stored_rate
+from ..rng import STREAM_END, stream_from
 from ..sharing import Strides, c_strides, span
-from .base import KeepMask, picked
+from .base import KeepMask, check_end, check_format, picked, stored_shape
 
-_MOST_DIMENSIONS: Final = 64  # NumPy's
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def apply_draw(draw: Draw, shape: tuple[int, ...], x: Array, out: Array | None) -> Array:
+    """Do what `Mask.apply` does, without a Mask, where no elements share their fate."""
+    y = prepare(x, False, out)
+    if x.shape != shape:
+        raise ValueError(f"x must have the mask's shape {shape}, but got {x.shape}")
+    backends.apply(draw, x, y)
+    return y
 
 
 class Mask(KeepMask):
@@ -51,33 +61,24 @@ class Mask(KeepMask):
     True
     """
 
-    __slots__ = ("_draw", "_first", "_rate", "_stream", "_strides", "shape")
+    __slots__ = ("_draw", "_strides", "shape")
 
-    def __init__(
-        self,
-        stream: Stream,
-        draw: int,
-        rate: Rate,
-        shape: tuple[int, ...],
-        first: int = 0,
-        strides: Strides | None = None,
-    ) -> None:
-        self._stream = stream
+    _kind = "mask"
+
+    def __init__(self, draw: Draw, shape: tuple[int, ...], strides: Strides | None = None) -> None:
         self._draw = draw
-        self._rate = rate
-        self._first = first
         self._strides = strides  # None: each element has its own, in C order
         self.shape = shape
 
     @property
     def p(self) -> float:
         """Drop probability."""
-        return self._rate.p
+        return self._draw.rate.p
 
     @property
     def scale(self) -> float:
         """What kept elements are multiplied by."""
-        return self._rate.scale
+        return self._draw.rate.scale
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -101,20 +102,15 @@ class Mask(KeepMask):
         ndarray
             `out`, or a new array in x's memory layout.
         """
-        y = prepare(x, False, out)
-        self._check_shape(x)
         if self._strides is None:
-            backends.apply(self._stream, self._draw, self._rate, self._first, x, y)
-        else:
-            self.write(SCALE, x, y)
-        return y
+            return apply_draw(self._draw, self.shape, x, out)
+        return super().apply(x, out)
 
     def write(self, form: Form, x: Array, out: Array) -> None:
         """Write a `Form` of x, checked arrays, to `out`: what the family's operations do."""
         self._check_shape(x)
         strides = c_strides(self.shape) if self._strides is None else self._strides
-        drawn = self._stream, self._draw, self._rate, self._first
-        backends.evaluate(*drawn, strides, form, x, out)
+        backends.evaluate(self._draw, strides, form, x, out)
 
     def to_packed(self) -> NDArray[np.uint8]:
         """Return the keep bits, eight to a byte: uint8, shape (ceil(size / 8),).
@@ -125,7 +121,7 @@ class Mask(KeepMask):
         if self._strides is not None:
             return super().to_packed()
         out = np.empty(-(-self.size // 8), np.uint8)
-        backends.current().bits(self._stream, self._draw, self._rate, self._first, self.size, out)
+        backends.current().bits(self._draw, self.size, out)
         return out
 
     def to_bool(self) -> NDArray[np.bool_]:
@@ -133,7 +129,7 @@ class Mask(KeepMask):
         strides = c_strides(self.shape) if self._strides is None else self._strides
         n = span(self.shape, strides)
         packed = np.empty(-(-n // 8), np.uint8)
-        backends.current().bits(self._stream, self._draw, self._rate, self._first, n, packed)
+        backends.current().bits(self._draw, n, packed)
         bits = np.unpackbits(packed, count=n, bitorder="little").view(np.bool_)
         if self._strides is None:
             return bits.reshape(self.shape)
@@ -144,26 +140,27 @@ class Mask(KeepMask):
         start, shape = picked(rows, self.shape)
         strides = self._strides
         step = math.prod(self.shape[1:]) if strides is None else strides[0]
-        first = self._first + start * step
         if strides is not None and not isinstance(rows, slice):
             strides = strides[1:]
-        return Mask(self._stream, self._draw, self._rate, shape, first, strides)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mask):
-            return NotImplemented
-        return self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
+        draw = self._draw.starting_at(self._draw.first + start * step)
+        return Mask(draw, shape, strides)
 
     def _identity(self) -> tuple[object, ...]:
-        rate = self._rate
-        return self._stream, self._draw, rate.p, rate.scale, self._first, self._strides, self.shape
+        draw, rate = self._draw, self._draw.rate
+        drawn = draw.stream, draw.position, rate.p, rate.scale, draw.first
+        return *drawn, self._strides, self.shape
+
+    def __setstate__(self, state: tuple[dict[str, Any] | None, dict[str, Any]]) -> None:
+        held = {**(state[0] or {}), **state[1]}
+        if "_stream" in held:  # pickled before masks had a Draw
+            parts = (held.pop(name) for name in ("_stream", "_draw", "_rate", "_first"))
+            held["_draw"] = Draw(*parts)
+        for name, value in held.items():
+            setattr(self, name, value)
 
     @property
     def state(self) -> dict[str, Any]:
-        """The mask as a small dictionary that JSON can hold; see `from_state`.
+        """The mask as a small dictionary that JSON can hold; see `AnyMask.from_state`.
 
         Examples
         --------
@@ -172,41 +169,27 @@ class Mask(KeepMask):
         >>> fastdrop.Mask.from_state(json.loads(json.dumps(mask.state))) == mask
         True
         """
+        draw = self._draw
         return {
             "mask_format": FORMAT,
-            "stream": self._stream.state,
-            "draw": self._draw,
-            "p": self.p,
-            "scale": self.scale,
-            "first": self._first,
+            "stream": draw.stream.state,
+            "draw": draw.position,
+            "p": draw.rate.p,
+            "scale": draw.rate.scale,
+            "first": draw.first,
             "shape": list(self.shape),
             "strides": None if self._strides is None else list(self._strides),
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Mask:
-        """Return the mask that a `state` describes, in whatever process and on whatever machine.
-
-        Raises
-        ------
-        ValueError
-            If `state` is none, or comes from another mask format or from a
-            generator that is not registered here.
-        """
-        found = entry(state, "mask_format", "Mask.state")
-        if not is_same(found, FORMAT):
-            raise ValueError(f"state must be of mask format {FORMAT}, but got {shown(found)}")
-        draw, first, shape, strides, p, scale, stream = (
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        check_format(entry(state, "mask_format", "Mask.state"))
+        position, first, shape, strides, p, scale, stream = (
             entry(state, name, "Mask.state")
             for name in ("draw", "first", "shape", "strides", "p", "scale", "stream")
         )
-        checked = stored_rate(p).with_scale(stored_float(scale, "scale"))
-        shape = tuple(stored_ints(shape, "shape", sys.maxsize))
-        if len(shape) > _MOST_DIMENSIONS:
-            raise ValueError(
-                f"state's shape must have at most {_MOST_DIMENSIONS} dimensions, "
-                f"but got {len(shape)}"
-            )
+        rate = stored_rate(p).with_scale(stored_float(scale, "scale"))
+        shape = stored_shape(shape)
         if strides is not None:
             strides = tuple(stored_ints(strides, "strides", sys.maxsize))
             if len(strides) != len(shape):
@@ -214,15 +197,12 @@ class Mask(KeepMask):
                     f"state must have a stride for each dimension, but got {shown(state)}"
                 )
         first = stored_int(first, "first", sys.maxsize)
-        # What lies beyond a stream's end no draw has reserved.
         last = first + span(shape, c_strides(shape) if strides is None else strides)
-        draw = stored_int(draw, "draw", STREAM_END)
-        if last > sys.maxsize or draw + checked.words(last) > STREAM_END:
-            raise ValueError(
-                f"state's mask must end before its stream does, but got {shown(state)}"
-            )
-        return cls(stream_from(stream), draw, checked, shape, first, strides)
+        position = stored_int(position, "draw", STREAM_END)
+        check_end(state, position, rate.words(last), last)
+        return cls(Draw(stream_from(stream), position, rate, first), shape, strides)
 
     def __repr__(self) -> str:
         shared = "" if self._strides is None else f", noise_shape={self.noise_shape}"
-        return f"Mask(shape={self.shape}{shared}, p={self.p}, rng={self._stream.algorithm.name!r})"
+        rng = self._draw.stream.algorithm.name
+        return f"Mask(shape={self.shape}{shared}, p={self.p}, rng={rng!r})"

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays import Array, prepare
+from ..backends import Draw
 from ..backends.form import Form
-from ..checks import shown
-from ..mask_format import Rate
-from ..rng import AnyRNG, Stream
-from .base import KeepMask, row_number
+from ..checks import entry, shown, stored_float, stored_ints
+from ..mask_format import FORMAT, Rate, stored_rate
+from ..rng import STREAM_END, AnyRNG, Stream, stream_from
+from .base import KeepMask, check_end, check_format, picked, stored_shape
 from .mask import Mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _STREAM_WORDS = 1 << 64
 
@@ -38,9 +42,16 @@ class SampleMask(KeepMask):
     >>> y, mask = fastdrop.dropout(x, rng=1, sample_ids=[7, 2, 9], return_mask=True)
     >>> bool((fastdrop.dropout(x[:1], rng=1, sample_ids=[2]) == y[1]).all())
     True
+    >>> bool((mask[1:].apply(x[1:]) == y[1:]).all())
+    True
     """
 
     __slots__ = ("_rows", "p", "scale", "shape")
+
+    _kind = "sample"
+
+    p: float
+    scale: float
 
     def __init__(self, rows: list[Mask], rate: Rate, row_shape: tuple[int, ...]) -> None:
         self._rows = rows
@@ -70,9 +81,57 @@ class SampleMask(KeepMask):
             kept[i : i + 1] = row.to_bool()
         return kept
 
-    def __getitem__(self, row: int) -> Mask:
-        """Return the mask of one row."""
-        return self._rows[row_number(row, len(self))][0]
+    @overload
+    def __getitem__(self, rows: int) -> Mask: ...
+    @overload
+    def __getitem__(self, rows: slice) -> SampleMask: ...
+    def __getitem__(self, rows: int | slice) -> Mask | SampleMask:
+        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
+        start, shape = picked(rows, self.shape)
+        if not isinstance(rows, slice):
+            return self._rows[start][0]
+        part = copy(self)
+        part._rows, part.shape = self._rows[start : start + shape[0]], shape
+        return part
+
+    def _identity(self) -> tuple[object, ...]:
+        return tuple(self._rows), self.p, self.scale, self.shape
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The mask as a small dictionary that JSON can hold; see `AnyMask.from_state`."""
+        draws = [row._draw for row in self._rows]
+        return {
+            "kind": self._kind,
+            "mask_format": FORMAT,
+            "stream": draws[0].stream.state if draws else None,
+            "draws": [draw.position for draw in draws],
+            "p": self.p,
+            "scale": self.scale,
+            "shape": list(self.shape),
+        }
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        check_format(entry(state, "mask_format", "SampleMask.state"))
+        stream, draws, p, scale, shape = (
+            entry(state, name, "SampleMask.state")
+            for name in ("stream", "draws", "p", "scale", "shape")
+        )
+        rate = stored_rate(p).with_scale(stored_float(scale, "scale"))
+        shape = stored_shape(shape)
+        positions = stored_ints(draws, "draws", STREAM_END)
+        if shape[:1] != (len(positions),):
+            raise ValueError(
+                "state must have a draw for each row of its shape, "
+                f"but got {len(positions)} and {shape}"
+            )
+        words = rate.words(math.prod(shape[1:]))
+        check_end(state, max(positions, default=0), words, math.prod(shape))
+        if positions or stream is not None:
+            stream = stream_from(stream)
+        rows = [Mask(Draw(stream, position, rate), (1, *shape[1:])) for position in positions]
+        return cls(rows, rate, shape[1:])
 
     def __repr__(self) -> str:
         return f"SampleMask(shape={self.shape}, p={self.p})"
@@ -123,5 +182,5 @@ def sample_mask(rng: AnyRNG, rate: Rate, shape: tuple[int, ...], sample_ids: Any
     entropy = [*(int(word) for word in source.key), position, math.prod(shape[1:])]
     key = source.algorithm.seed_key(np.random.SeedSequence(entropy))
     stream = Stream(source.algorithm, key)
-    rows = [Mask(stream, number * words, rate, (1, *shape[1:])) for number in numbers]
+    rows = [Mask(Draw(stream, number * words, rate), (1, *shape[1:])) for number in numbers]
     return SampleMask(rows, rate, shape[1:])

@@ -1,4 +1,4 @@
-"""The generators' seam: the register, the default generator, and what `rng=` takes."""
+"""The RNG interface: the registry, the default generator, and what `rng=` takes."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def register_rng(name: str, cls: type[RNG] | type[BitGenerator]) -> None:
     Parameters
     ----------
     name : str
-        What users type. Registering a name again for the same class does nothing.
+        What users pass as `rng`. Registering a name again for the same class does nothing.
     cls : subclass of fastdrop.RNG or of numpy.random.BitGenerator
         See `RNG` for what a subclass provides.
 
     Raises
     ------
     TypeError
-        If `cls` is no such class, or its capsule is no fastdrop capsule.
+        If `cls` is not such a class, or its capsule is not a fastdrop capsule.
     ValueError
         If the name is taken, the capsule's version or size is wrong, or `fill`
         is not a pure function of the position.
@@ -138,14 +138,35 @@ def available_rngs() -> list[str]:
     return sorted(_registry)
 
 
-# Not through register_rng: its check of `fill` would load numpy.random at import.
+# Without register_rng, whose check of `fill` would load numpy.random at import.
 _registry |= {cls.name: cls for cls in (Philox4x32, Philox, PCG64)}
 
 _default: RNG | None = None
 
 
 def default_rng() -> RNG:
-    """Return the generator that ``rng=None`` stands for, seeded by the system at first."""
+    """Return the generator that ``rng=None`` stands for: the process's, not a new one.
+
+    Every function and every layer without a generator of its own draws from it. It is a
+    `Philox4x32`, first seeded with the system's entropy; `manual_seed` seeds it anew.
+
+    Returns
+    -------
+    RNG
+        The same object each time.
+
+    Notes
+    -----
+    This is not `numpy.random.default_rng`, which makes a generator: that is what
+    ``fastdrop.Philox4x32(seed)`` does.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> fastdrop.default_rng() is fastdrop.manual_seed(3)
+    True
+    >>> before = fastdrop.default_rng().state  # to come back to later
+    """
     global _default
     if _default is None:
         with exclusive():
@@ -153,9 +174,9 @@ def default_rng() -> RNG:
     return _default
 
 
-# A forked child must not draw the masks that its parent or its siblings draw. Its default
-# generator, the same object, is seeded anew, by a seed that the thread that forks had counted
-# out before: that thread's own, for others may fork at the same moment.
+# A forked child must not draw the masks of its parent or its siblings. So its default
+# generator, the same object, gets a new seed. The forking thread makes that seed before the
+# fork. It is thread-local, because other threads may fork at the same time.
 _fork = threading.local()
 
 
@@ -169,8 +190,8 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     if _default is not None:
-        # No seed, and thus fresh entropy: another thread made the generator in between, or
-        # a program in C forked and ran the hooks of the child alone.
+        # Without a seed this takes fresh entropy: another thread made the generator in between,
+        # or a program in C forked and ran only the child's hooks.
         _default.reseed(getattr(_fork, "seed", None))
     _fork.seed = None
 
@@ -184,7 +205,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def manual_seed(seed: Seed) -> RNG:
-    """Seed the default generator, as `torch.manual_seed` does torch's.
+    """Seed the default generator, as `torch.manual_seed` seeds torch's.
 
     Parameters
     ----------
@@ -197,7 +218,7 @@ def manual_seed(seed: Seed) -> RNG:
 
     Notes
     -----
-    A process that is forked later gets masks of its own: the n-th fork since then gives a child
+    A process that is forked later gets other masks. The n-th fork after this call gives its child
     the same default generator each time a program runs. docs/seeds.md has more on processes.
 
     Examples
@@ -222,11 +243,11 @@ def make_rng(name: str, seed: Seed = None) -> AnyRNG:
 
 
 def as_rng(rng: Any) -> AnyRNG:
-    """Return the generator that an `rng` argument means.
+    """Return the generator for an `rng` argument.
 
     None is the default generator. A fastdrop RNG, a NumPy Generator or a
-    BitGenerator is used itself. An int or a SeedSequence seeds a new Philox4x32,
-    a registered name makes a new one of that kind with fresh entropy.
+    BitGenerator is used itself. An int or a SeedSequence seeds a new Philox4x32.
+    A registered name makes a new generator of that kind with fresh entropy.
     """
     if rng is None:
         return default_rng()

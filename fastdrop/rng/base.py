@@ -1,65 +1,84 @@
-"""The RNG seam's contract: what a generator provides, and what it gets for it.
+"""The RNG interface: what a generator provides, and what it inherits.
 
-A subclass says how to turn a seed into a key and where its compiled `fill`
-lives. Position, locking, seeding, spawning and state come from here.
+A subclass defines how a seed becomes a key, and where its compiled `fill` is.
+Position, locking, seeding, spawning and state come from here.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._cy import core
 from ..checks import as_count, entry, is_same, shown, stored_int, stored_ints
+from ..threads import get_num_threads
 from .capsule import FILL, Fill, open_capsule
 from .counter import STREAM_END, Counter, exclusive
 
-if TYPE_CHECKING:  # NumPy loads numpy.random at its first use, and so does fastdrop
+if TYPE_CHECKING:  # numpy.random is loaded at its first use, by NumPy and by fastdrop
     from numpy.random import SeedSequence
 
     Seed = int | np.integer[Any] | Sequence[int] | SeedSequence | None
 
-Words = NDArray[np.uint64]
+Words = np.ndarray[Any, np.dtype[np.uint64]]
 
-# SeedSequence numbers children from 0 in 32 bits. A fork's child lies behind a number that
-# spawn never gets to, so that it is none of the children that a user spawns, nor one of theirs.
+# A backend may have compiled a built-in generator for itself: this returns its `fill`'s address,
+# and may have to compile it first, which few words are not worth.
+compiled_fills: Final[dict[type[RNG], Callable[[], int]]] = {}
+_COMPILED_FROM: Final = 1 << 12
+
+# SeedSequence numbers children from 0 in 32 bits. The spawn key of a forked child has a number
+# that spawn never reaches. So the child differs from all spawned generators.
 _FORKED: Final = (1 << 32) - 1
 _MOST_CHILDREN: Final = (1 << 32) - 1
-_LARGEST_POOL: Final = 1 << 12  # mixing a SeedSequence's pool takes the square of its size
+_LARGEST_POOL: Final = 1 << 12  # mixing a SeedSequence's pool takes time quadratic in its size
 
-# What the kernels return if `fill` returned 0 and had not written its last word: it had
-# the first of these numbers in it, and in a second call the other.
+# What the kernels return if `fill` returned 0 without writing its last word. That word was
+# set to the first of these numbers, and to the other one in a second call.
 UNWRITTEN: Final = -(2**31) + 1
 _SENTINELS: Final = (0x9D5C1A7BE3F04286, 0x62A3E5841C0FBD79)
 
 
 class Stream:
-    """A stream of 64-bit words: an algorithm and a key, and no position.
+    """A stream of 64-bit words: an algorithm and a key, without a position.
 
-    Immutable, so a mask can keep it; `words` may be called from any thread.
+    It is immutable, so a mask can keep it. Any thread may call `words`.
     """
 
     __slots__ = ("algorithm", "fill_address", "key", "key_address")
 
-    sequential: ClassVar[bool] = False  # whether words cost those before them
+    sequential: ClassVar[bool] = False  # whether words need the words before them
 
     def __init__(self, algorithm: type[RNG], key: Words) -> None:
         self.algorithm = algorithm
         self.key = _checked_key(algorithm, key)
         self.key.flags.writeable = False
         self.key_address: int = self.key.ctypes.data
-        # 0 without a compiled fill: then only a backend with code of its own can run it.
+        # 0 without a compiled fill: then only a backend with its own code can run it.
         self.fill_address: int = fill_address(algorithm)
 
     def words(self, position: int, n: int) -> Words:
         """Return words `position` to `position + n - 1`."""
         return self.algorithm.words(self.key, position, n)
 
+    def made(self, position: int, n: int) -> Words:
+        """Return the same words by a compiled `fill` where there is one, in threads for many."""
+        if core is not None and self.fill_address:
+            out = np.empty(n, np.uint64)
+            where = self.fill_address, self.key_address, position
+            status = core.fill_words(*where, out, get_num_threads())
+            check_status(status, self.algorithm.name)
+            return out
+        fill = compiled_fills.get(self.algorithm)
+        if fill is not None and n >= _COMPILED_FROM:
+            return _filled(fill(), self.key, position, n, self.algorithm.name)
+        return self.words(position, n)
+
     def open(self) -> Words:
-        """Return what a compiled `fill` takes as its key, for one evaluation."""
+        """Return the key to pass to a compiled `fill`, for one evaluation."""
         return self.key
 
     @property
@@ -68,7 +87,7 @@ class Stream:
         return {"rng": self.algorithm.name, "key": [int(word) for word in self.key]}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Addresses mean nothing in another process, nor in a copy.
+        # Addresses are not valid in another process or in a copy.
         return type(self), (self.algorithm, self.key)
 
     def __eq__(self, other: object) -> bool:
@@ -93,18 +112,18 @@ class RNG:
     -----
     To add a generator, subclass and set
 
-    * `name`: what users type in ``rng="name"``,
+    * `name`: what users write in ``rng="name"``,
     * `capsule`: a PyCapsule around a compiled `fill` (`make_capsule`, or C's
       ``fastdrop_rng.h``),
 
     then call `register_rng`. `fill` must be pure: word n of the stream depends
-    on the key and n alone. Override `seed_key` if not every key is a good one.
+    only on the key and n. Override `seed_key` if some keys are bad.
 
     References
     ----------
-    The shape, a stateless function of key and counter, is that of Random123: J. K. Salmon,
-    M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as
-    1, 2, 3", SC 2011.
+    The interface, a stateless function of key and counter, is that of Random123:
+    J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy
+    as 1, 2, 3", SC 2011.
 
     Examples
     --------
@@ -116,25 +135,25 @@ class RNG:
 
     name: ClassVar[str]
     capsule: ClassVar[object] = None
-    source: tuple[Stream, Any]  # and the counter that gives out its words
+    source: tuple[Stream, Any]  # and the counter that reserves its words
     _seeded: tuple[SeedSequence, Any]  # and the counter of forked children
 
     def __init__(self, seed: Seed = None) -> None:
         self.reseed(seed)
 
     def _seed_by(self, seed: SeedSequence, forks: int = 0) -> None:
-        # One assignment: forks are counted since this seed, and no other.
+        # One assignment: the count of forks belongs to this seed.
         self._seeded = seed, Counter(forks, _MOST_CHILDREN)
 
     def _start(self, key: Words, position: int) -> None:
-        # One assignment, so that no thread sees a stream with another's position.
+        # One assignment, so no thread sees a stream with the position of another.
         self.source = Stream(type(self), key), Counter(position, STREAM_END)
 
     # What a subclass provides.
 
     @classmethod
     def opened(cls) -> Fill:
-        """Return the compiled `fill`'s address and its key's size."""
+        """Return the address of the compiled `fill` and the size of its key."""
         return open_capsule(cls.capsule)
 
     @classmethod
@@ -144,28 +163,19 @@ class RNG:
 
     @classmethod
     def seed_key(cls, seed: SeedSequence) -> Words:
-        """Return the key that a seed stands for: uint64, shape (key_words,)."""
+        """Return the key of a seed: uint64, shape (key_words,)."""
         words: Words = seed.generate_state(cls.key_words(), np.uint64)  # type: ignore[assignment]
         return words
 
     @classmethod
     def words(cls, key: Words, position: int, n: int) -> Words:
         """Return n words of the key's stream from `position`: uint64, shape (n,)."""
-        out = np.empty(n, np.uint64)
-        fill = FILL(cls.opened().address)
-        for unwritten in _SENTINELS if n > 0 else ():
-            out[-1] = unwritten
-            check_status(fill(key.ctypes.data, position, n, out.ctypes.data), cls.name)
-            if out[-1] != unwritten:
-                return out
-        if n > 0:
-            check_status(UNWRITTEN, cls.name)
-        return out
+        return _filled(cls.opened().address, key, position, n, cls.name)
 
-    # What it gets.
+    # What a subclass inherits.
 
     def reserve(self, words: int) -> tuple[Stream, int]:
-        """Take the next `words` words for one draw, and return where they are.
+        """Reserve the next `words` words for one draw, and return their place.
 
         Returns
         -------
@@ -176,13 +186,13 @@ class RNG:
         Raises
         ------
         RuntimeError
-            If the stream of 2**64 - 1 words has fewer left.
+            If fewer of the stream's 2**64 - 1 words are left.
         """
         stream, counter = self.source
         return stream, counter.take(words)
 
     def give_back(self, stream: Stream, draw: int, words: int) -> None:
-        """Undo a `reserve` of which no word was used, unless there has been another since."""
+        """Undo a `reserve` whose words were not used, unless another has followed."""
         newest, counter = self.source
         if newest is stream:
             counter.give_back(draw, words)
@@ -193,7 +203,7 @@ class RNG:
         Parameters
         ----------
         size : int, optional
-            How many: an array of them. None returns one, as an int.
+            The number of words. None returns one word, as an int.
 
         Returns
         -------
@@ -209,7 +219,7 @@ class RNG:
             return int(self.random_raw(1)[0])  # type: ignore[index]
         n = checked_size(size)
         stream, draw = self.reserve(n)
-        return stream.words(draw, n)
+        return stream.made(draw, n)
 
     @property
     def position(self) -> int:
@@ -223,25 +233,25 @@ class RNG:
 
     @property
     def seed_seq(self) -> SeedSequence:
-        """The SeedSequence that the key and spawned children come from."""
+        """The SeedSequence of the key and of spawned children."""
         return self._seeded[0]
 
     def spawn(self, n_children: int) -> list[Self]:
         """Return generators of the same kind with independent streams.
 
-        The same children come each time a program runs, and others from each
-        further call, as with `numpy.random.SeedSequence.spawn`.
+        The children are the same each time a program runs, and each call gives new
+        ones, as with `numpy.random.SeedSequence.spawn`.
         """
         count = as_count(n_children, "n_children")
-        with exclusive():  # without the GIL, two threads could get the same children
+        with exclusive():  # without the GIL, two threads might get the same children
             seeds = self.seed_seq.spawn(count)
         return [type(self)(seed) for seed in seeds]
 
     def next_fork(self) -> SeedSequence:
-        """Count a fork of the process, and return the seed of this generator in the child.
+        """Count a fork of the process, and return this generator's seed in the child.
 
-        Another one for each fork, the same each time a program runs, and none that
-        `spawn` gives. Position and spawned children stay as they are.
+        Each fork gives another seed, the same each time a program runs. `spawn` gives
+        none of these seeds. Position and spawned children do not change.
         """
         seed, forks = self._seeded
         return np.random.SeedSequence(
@@ -251,7 +261,7 @@ class RNG:
         )
 
     def reseed(self, seed: Seed = None) -> None:
-        """Start over, as a new generator with this seed would."""
+        """Start again like a new generator with this seed."""
         seeds = as_seed_sequence(seed)
         self._seed_by(seeds)
         self._start(self.seed_key(seeds), 0)
@@ -260,7 +270,7 @@ class RNG:
     def state(self) -> dict[str, Any]:
         """Algorithm, key, position and seed as a dictionary that JSON can hold.
 
-        Assigning it back, here or in another process, resumes exactly.
+        Assign it, in this or another process, to resume exactly.
         """
         (seed, forks), (stream, counter) = self._seeded, self.source
         return {
@@ -311,7 +321,7 @@ def as_seed_sequence(seed: Seed) -> SeedSequence:
 
 
 def _checked_key(algorithm: type[RNG], key: Words) -> Words:
-    """Return a copy of a key, which compiled code reads without looking at its length."""
+    """Return a checked copy of a key, since compiled code does not check its length."""
     words = np.array(key, order="C")
     needed = algorithm.key_words()
     if words.shape != (needed,) or words.dtype != np.uint64:
@@ -323,7 +333,7 @@ def _checked_key(algorithm: type[RNG], key: Words) -> Words:
 
 
 def checked_size(size: Any) -> int:
-    """Return how many words to draw, or raise before any are: also where memory is short."""
+    """Return the number of words to draw, or raise before drawing, also for lack of memory."""
     n = as_count(size, "size")
     if n > sys.maxsize // 8:
         raise ValueError(f"size must be at most {sys.maxsize // 8}, but got {shown(n)}")
@@ -343,7 +353,7 @@ def check_status(status: int, name: str) -> None:
 
 
 def _plain(entropy: Any) -> Any:
-    """Return a SeedSequence's entropy as an int or a flat list, which seeds the same."""
+    """Return a SeedSequence's entropy as an int or a flat list, with the same effect."""
     return list(_ints(entropy)) if np.iterable(entropy) else int(entropy)
 
 
@@ -394,8 +404,21 @@ def _stored_seed(seed: Any) -> tuple[SeedSequence, int]:
     return seeds, stored_int(forks, "n_forks", _MOST_CHILDREN)
 
 
+def _filled(address: int, key: Words, position: int, n: int, name: str) -> Words:
+    """Return n words that the `fill` at an address writes."""
+    out, fill = np.empty(n, np.uint64), FILL(address)
+    for unwritten in _SENTINELS if n > 0 else ():
+        out[-1] = unwritten
+        check_status(fill(key.ctypes.data, position, n, out.ctypes.data), name)
+        if out[-1] != unwritten:
+            return out
+    if n > 0:
+        check_status(UNWRITTEN, name)
+    return out
+
+
 def fill_address(algorithm: type[RNG]) -> int:
-    """Return the address of an algorithm's compiled `fill`, opened once; 0 without one."""
+    """Return the address of an algorithm's compiled `fill`, or 0. It is looked up once."""
     address: int | None = algorithm.__dict__.get("_fill_address")
     if address is None:
         address = 0 if algorithm.capsule is None else algorithm.opened().address

@@ -1,4 +1,4 @@
-"""What the built-in generators share: compiled where a compiler was, NumPy always."""
+"""The base of the built-in generators: compiled if a compiler was there, always in NumPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .capsule import make_capsule
 
 
 class BuiltinRNG(RNG):
-    """An RNG whose `fill` every compiled backend brings its own code for."""
+    """An RNG for which every compiled backend has its own code of `fill`."""
 
     _key_words: int
 

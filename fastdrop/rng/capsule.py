@@ -1,7 +1,7 @@
-"""The C side of the RNG seam from Python: making and opening capsules.
+"""The C part of the RNG interface in Python: making and opening capsules.
 
-The layout is `fastdrop_rng` in `_cy/include/fastdrop_rng.h`; ctypes reads and writes it,
-so that capsules work where the compiled extension could not be built.
+The layout is `fastdrop_rng` in `_cy/include/fastdrop_rng.h`. ctypes reads and writes it,
+so capsules also work without the compiled extension.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..checks import as_count, shown
 
 ABI_VERSION: Final = 1
 CAPSULE_NAME: Final = b"fastdrop.rng"
-LONGEST_KEY: Final = 1 << 20  # words: any more are a mistake, and would be allocated
+LONGEST_KEY: Final = 1 << 20  # words: a larger number is a mistake, and would be allocated
 
 _ADDRESS_BITS: Final = 8 * ctypes.sizeof(ctypes.c_void_p)
 if _ADDRESS_BITS != 64:
@@ -37,7 +37,7 @@ class _Struct(ctypes.Structure):
 
 
 class Fill(NamedTuple):
-    """An opened capsule: the address of `fill`, and the 64-bit words in a key."""
+    """An opened capsule: the address of `fill`, and the number of 64-bit words in a key."""
 
     address: int
     key_words: int
@@ -50,11 +50,11 @@ _new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, cty
 _is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_IsValid", _api)
 )
-_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", _api)
 )
 
-# A capsule points at its struct and its name and owns neither: both live on here.
+# A capsule points to its struct but does not own it, so this list keeps structs alive.
 _kept: list[Any] = []
 
 
@@ -79,7 +79,7 @@ def make_capsule(address: int, key_words: int) -> object:
         Address of a C function of type `fastdrop_fill`, such as a Numba
         `cfunc`'s ``.address``. The caller keeps the function alive.
     key_words : int
-        64-bit words that a key of this RNG has, at least 1.
+        Number of 64-bit words in a key of this RNG, at least 1.
 
     Returns
     -------
@@ -89,15 +89,15 @@ def make_capsule(address: int, key_words: int) -> object:
     Raises
     ------
     TypeError
-        If an argument is no int.
+        If an argument is not an int.
     ValueError
-        If the address is NULL or none at all, or the key has no words.
+        If the address is NULL or too large, or `key_words` is out of range.
 
     Examples
     --------
     >>> import fastdrop
     >>> from fastdrop.rng.capsule import FILL
-    >>> fill = FILL(lambda key, position, n, out: 0)  # a cfunc's .address in real life
+    >>> fill = FILL(lambda key, position, n, out: 0)  # in practice, a cfunc's .address
     >>> import ctypes
     >>> capsule = fastdrop.make_capsule(ctypes.cast(fill, ctypes.c_void_p).value, key_words=2)
     """
@@ -117,20 +117,20 @@ def make_capsule(address: int, key_words: int) -> object:
 
 
 def open_capsule(capsule: object) -> Fill:
-    """Check a capsule and return what is in it.
+    """Check a capsule and return its contents.
 
     Raises
     ------
     TypeError
-        If `capsule` is no PyCapsule named "fastdrop.rng".
+        If `capsule` is not a PyCapsule named "fastdrop.rng".
     ValueError
-        If its version or size is not this build's, or a field is NULL or out of range.
+        If its version or size is wrong, or a field is NULL or out of range.
     """
     if type(capsule).__name__ != "PyCapsule" or not _is_valid(capsule, CAPSULE_NAME):
         raise TypeError(
             f"capsule must be a PyCapsule named {CAPSULE_NAME.decode()!r}, but got {shown(capsule)}"
         )
-    struct = _Struct.from_address(_pointer(capsule, CAPSULE_NAME))
+    struct = _Struct.from_address(pointer_of(capsule, CAPSULE_NAME))
     if struct.abi_version != ABI_VERSION:
         raise ValueError(
             f"capsule must have abi_version {ABI_VERSION}, but got {struct.abi_version}"

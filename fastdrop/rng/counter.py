@@ -1,4 +1,4 @@
-"""Counter: gives out ranges of a stream, each word to one caller only."""
+"""Counter: reserves ranges of a stream, each word for one caller only."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .._cy import core
 
 STREAM_END = (1 << 64) - 1  # words in a stream: positions are 64 bits wide
 
-# One lock for all counters: it is held for an addition, and a single lock is
-# easily made anew in a forked child, where its holder may not exist any more.
+# One lock for all counters: it is held only for an addition. In a forked child its
+# holder may not exist any more, and a single lock is easy to renew there.
 _lock = threading.Lock()
 
 
 def exclusive() -> threading.Lock:
-    """Return that lock, for what else must not happen in two threads at once and is short."""
+    """Return that lock, for other short code that must not run in two threads at once."""
     return _lock
 
 
@@ -30,7 +30,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class PythonCounter:
-    """Words of a stream that have been given out, behind a lock."""
+    """The number of reserved words of a stream, protected by a lock."""
 
     def __init__(self, taken: int, limit: int) -> None:
         self.position = taken
@@ -42,7 +42,7 @@ class PythonCounter:
         Raises
         ------
         RuntimeError
-            If fewer are left. None is taken then.
+            If fewer are left. Then no words are reserved.
         """
         with _lock:
             position = self.position
@@ -55,11 +55,11 @@ class PythonCounter:
         return position
 
     def give_back(self, position: int, words: int) -> None:
-        """Undo a `take` of which no word was used, unless there has been another since."""
+        """Undo a `take` whose words were not used, unless another has followed."""
         with _lock:
             if self.position == position + words:
                 self.position = position
 
 
-# The compiled one needs no lock, which makes it several times faster.
+# The compiled counter is several times faster, because it needs no lock.
 Counter: Any = PythonCounter if core is None else core.Counter

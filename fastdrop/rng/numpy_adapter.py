@@ -1,7 +1,7 @@
-"""NumPy's own bit generators as RNGs: PCG64, Philox, MT19937, SFC64 and any other.
+"""NumPy's bit generators as RNGs: PCG64, Philox, MT19937, SFC64 and any other.
 
 PCG64 and Philox are recognised and run on fastdrop's own code. Any other bit
-generator can only be asked for its next word, so one thread draws its masks.
+generator can only return its next word, so one thread draws its masks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from ..checks import as_count, entry, is_same, shown, stored_int
 from .base import Stream, Words, checked_size
 from .builtin import BuiltinRNG
+from .capsule import pointer_of
 from .counter import exclusive
 from .pcg64 import PCG64, key_of
 from .philox import Philox, numpy_state
@@ -35,17 +36,12 @@ class _BitgenT(ctypes.Structure):
     )
 
 
-_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-
-
 def _bitgen(bit_generator: BitGenerator) -> _BitgenT:
-    return _BitgenT.from_address(_capsule_pointer(bit_generator.capsule, b"BitGenerator"))
+    return _BitgenT.from_address(pointer_of(bit_generator.capsule, b"BitGenerator"))
 
 
 class SequentialStream(Stream):
-    """The words that a bit generator yields from a snapshot of its state on."""
+    """The words of a bit generator that follow a snapshot of its state."""
 
     __slots__ = ("_snapshot",)
 
@@ -99,9 +95,9 @@ def sequential_stream(state: dict[str, Any]) -> SequentialStream:
 
 
 def _restore(bit_generator: BitGenerator, state: Any) -> None:
-    """Set a bit generator's state, or raise ValueError and leave it as it was.
+    """Set a bit generator's state, or raise ValueError and leave it unchanged.
 
-    NumPy reads its buffers at positions that it takes unchecked from a state.
+    NumPy reads its buffers at positions from a state, and does not check them.
     """
     kind = type(bit_generator)
     if kind is np.random.MT19937:
@@ -109,7 +105,7 @@ def _restore(bit_generator: BitGenerator, state: Any) -> None:
         stored_int(entry(inner, "pos", "MT19937.state"), "pos", 624)
     if kind is np.random.Philox:
         stored_int(entry(state, "buffer_pos", "Philox.state"), "buffer_pos", 4)
-    trial = copy.deepcopy(bit_generator)  # NumPy sets part by part, and may fail in between
+    trial = copy.deepcopy(bit_generator)  # NumPy may fail after setting some parts
     try:
         trial.state = state
     except Exception as error:
@@ -120,14 +116,14 @@ def _restore(bit_generator: BitGenerator, state: Any) -> None:
 
 
 def _plain(state: Any) -> Any:
-    """Return a bit generator's state with lists for arrays."""
+    """Return a bit generator's state with lists instead of arrays."""
     if isinstance(state, dict):
         return {key: _plain(value) for key, value in state.items()}
     return state.tolist() if isinstance(state, np.ndarray | np.generic) else state
 
 
 class _OpenedKey:
-    """A clone's `next_uint64` and state for compiled code, and words taken so far."""
+    """A clone's `next_uint64`, its state, and the number of words taken, for compiled code."""
 
     def __init__(self, clone: BitGenerator) -> None:
         bitgen = _bitgen(clone)
@@ -136,30 +132,30 @@ class _OpenedKey:
 
 
 class _Key(np.ndarray[Any, np.dtype[np.uint64]]):
-    """A key that keeps the bit generator it points into alive."""
+    """A key that keeps the bit generator behind its pointers alive."""
 
     clone: BitGenerator
 
 
 class SequentialAlgorithm(BuiltinRNG):
-    """What compiled code has to know of `SequentialStream`: the key's layout."""
+    """The layout of a `SequentialStream`'s key, for compiled code."""
 
     name = "sequential"
     _key_words = 3  # next_uint64, its state, words taken
 
 
 class NumpyRNG:
-    """A NumPy bit generator whose stream masks are drawn from, and which moves on.
+    """A NumPy bit generator from which masks are drawn. Each draw advances it.
 
     Parameters
     ----------
     bit_generator : numpy.random.BitGenerator or numpy.random.Generator
-        The generator itself is used, under its own lock, not a copy: whoever
-        else draws from it sees that it has advanced by the words used.
+        The generator itself is used, not a copy, and under its own lock: for
+        others who draw from it, it has advanced by the words used.
     """
 
-    source: ClassVar[None] = None  # the bit generator gives its words out itself
-    # The newest reserve's stream, and the bit generator's state before it.
+    source: ClassVar[None] = None  # the bit generator has its own position
+    # The stream of the newest reserve, and the bit generator's state before it.
     _newest: tuple[Stream, Any] | None = None
 
     def __init__(self, bit_generator: BitGenerator | np.random.Generator) -> None:
@@ -178,7 +174,7 @@ class NumpyRNG:
         return type(self.bit_generator).__name__
 
     def reserve(self, words: int) -> tuple[Stream, int]:
-        """Take the next `words` words for one draw, and return where they are."""
+        """Reserve the next `words` words for one draw, and return their place."""
         bit_generator = self.bit_generator
         with bit_generator.lock:
             before = bit_generator.state
@@ -188,7 +184,7 @@ class NumpyRNG:
         return stream, draw
 
     def give_back(self, stream: Stream, draw: int, words: int) -> None:
-        """Undo a `reserve` of which no word was used, unless the generator has moved since."""
+        """Undo a `reserve` whose words were not used, unless the generator has advanced since."""
         bit_generator = self.bit_generator
         with bit_generator.lock:
             newest = self._newest
@@ -201,7 +197,7 @@ class NumpyRNG:
                 bit_generator.state = newest[1]
 
     def random_raw(self, size: int | None = None) -> int | Words:
-        """Return the next 64-bit words of the stream, one as an int for None."""
+        """Return the next 64-bit words of the stream. For None, return one, as an int."""
         n = 1 if size is None else checked_size(size)
         words = _next_words(self.bit_generator, n)
         return int(words[0]) if size is None else words
@@ -234,13 +230,13 @@ class NumpyRNG:
 
 
 def _snapshot(bit_generator: BitGenerator) -> tuple[Stream, int]:
-    """Return a stream and the position in it of the bit generator's next word."""
+    """Return a stream, and the position of the bit generator's next word in it."""
     kind = type(bit_generator)
     if kind is np.random.PCG64:
         return Stream(PCG64, key_of(bit_generator)), 0
     if kind is np.random.Philox:
         state = bit_generator.state
-        # Position 0 lies in the block that the counter has just been used for.
+        # Position 0 is in the block that was made with the current counter.
         counter = _counter(state) - 1
         words = numpy_state(state["state"]["key"], counter)["state"]
         key = np.concatenate([words["key"], words["counter"]])
@@ -251,7 +247,7 @@ def _snapshot(bit_generator: BitGenerator) -> tuple[Stream, int]:
 def _skip(bit_generator: BitGenerator, words: int) -> None:
     """Advance a bit generator, whose lock is held, by `words` calls of its next_uint64.
 
-    Before NumPy 2.4 that lock cannot be taken twice, and what draws takes it: clones draw.
+    Drawing takes the lock, and before NumPy 2.4 it cannot be taken twice. So clones draw.
     """
     kind = type(bit_generator)
     if kind is np.random.PCG64 or kind is np.random.PCG64DXSM:  # one step is one word
@@ -263,7 +259,7 @@ def _skip(bit_generator: BitGenerator, words: int) -> None:
         position = int(state["buffer_pos"]) + words
         whole, rest = divmod(position - 1, 4) if position else (0, -1)
         counter = _counter(state) + whole
-        # Up to the start of the block that the position lies in, then into it.
+        # To the start of the position's block, and then to the position.
         clone: BitGenerator = np.random.Philox(0)
         clone.state = numpy_state(state["state"]["key"], counter - 1)
         clone.random_raw(rest + 1, output=False)
@@ -277,7 +273,7 @@ def _skip(bit_generator: BitGenerator, words: int) -> None:
 
 
 def _put_half_word_back(bit_generator: BitGenerator, before: Any) -> None:
-    """Restore what NumPy has put aside for its next 32-bit number: advancing drops it."""
+    """Restore the half word that NumPy keeps for its next 32-bit number: advancing drops it."""
     if before["has_uint32"]:
         half = {"has_uint32": 1, "uinteger": before["uinteger"]}
         bit_generator.state = {**bit_generator.state, **half}
@@ -288,6 +284,6 @@ def _counter(state: Any) -> int:
 
 
 def _next_words(bit_generator: BitGenerator, n: int) -> Words:
-    # random_raw would yield 32-bit words for MT19937; this calls next_uint64.
+    # This calls next_uint64. For MT19937, random_raw would yield 32-bit words.
     high = np.iinfo(np.uint64).max
     return np.random.Generator(bit_generator).integers(0, high, n, np.uint64, endpoint=True)

@@ -16,7 +16,7 @@ _LOW64 = 0xFFFFFFFFFFFFFFFF
 
 
 class PCG64(BuiltinRNG):
-    """PCG XSL RR 128/64: NumPy's PCG64, word for word, and its default generator.
+    """PCG XSL RR 128/64: the same words as NumPy's PCG64, which is NumPy's default generator.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class PCG64(BuiltinRNG):
     Notes
     -----
     A key is the 128-bit state and the 128-bit increment, high word first. Any
-    word is reached in a logarithmic number of multiplications.
+    word takes a logarithmic number of multiplications.
 
     References
     ----------
@@ -62,7 +62,7 @@ class PCG64(BuiltinRNG):
 
 
 def key_of(bit_generator: BitGenerator) -> Words:
-    """Return the key whose word 0 is the NumPy generator's next one."""
+    """Return the key whose word 0 is the NumPy generator's next word."""
     state: Any = bit_generator.state["state"]
     numbers = int(state["state"]), int(state["inc"])
     return np.array([half for v in numbers for half in (v >> 64, v & _LOW64)], np.uint64)

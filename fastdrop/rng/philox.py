@@ -16,7 +16,7 @@ _COUNTER_END = 1 << 256
 
 
 class Philox(BuiltinRNG):
-    """Philox4x64-10, a counter-based generator: NumPy's Philox, word for word.
+    """Philox4x64-10, a counter-based generator: the same words as NumPy's Philox.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ class Philox(BuiltinRNG):
     Notes
     -----
     A key is two words of Philox key and four of counter, low word first. The
-    counter is NumPy's before its first draw: words 4n to 4n + 3 come from the
-    counter plus n + 1, since NumPy counts first and generates then.
+    counter is NumPy's before its first draw. NumPy increments it before it generates,
+    so words 4n to 4n + 3 come from the counter plus n + 1.
 
     References
     ----------
@@ -59,7 +59,7 @@ class Philox(BuiltinRNG):
 
 
 def numpy_state(key: Words, counter: int) -> Any:
-    """Return the state of a NumPy Philox that has just used up `counter`."""
+    """Return the state of a NumPy Philox that has used all words of `counter`."""
     counter %= _COUNTER_END
     words = [counter >> (64 * i) & 0xFFFFFFFFFFFFFFFF for i in range(4)]
     return {

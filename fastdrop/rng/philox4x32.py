@@ -1,17 +1,20 @@
-"""Philox4x32-10: the generator that GPUs use, and that vectorises best."""
+"""Philox4x32-10: the generator that GPUs use and that vectorises best."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 
 from .base import Words
 from .builtin import BuiltinRNG
 
+MULTIPLIERS: Final = 0xD2511F53, 0xCD9E8D57
+WEYL: Final = 0x9E3779B9, 0xBB67AE85  # what a round's keys differ from the last one's by
+ROUNDS: Final = 10
+
 _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
-_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_WEYL = 0x9E3779B9, 0xBB67AE85
-_ROUNDS = 10
 
 
 class Philox4x32(BuiltinRNG):
@@ -52,10 +55,10 @@ class Philox4x32(BuiltinRNG):
         x0, x1 = counter & _LOW32, counter >> _SHIFT32
         x2, x3 = key[1] & _LOW32, key[1] >> _SHIFT32
         k0, k1 = int(key[0]) & 0xFFFFFFFF, int(key[0]) >> 32
-        for _ in range(_ROUNDS):
-            a, b = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
+        for _ in range(ROUNDS):
+            a, b = x0 * np.uint64(MULTIPLIERS[0]), x2 * np.uint64(MULTIPLIERS[1])
             x0, x1 = (b >> _SHIFT32) ^ x1 ^ np.uint64(k0), b & _LOW32
             x2, x3 = (a >> _SHIFT32) ^ x3 ^ np.uint64(k1), a & _LOW32
-            k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+            k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
         pairs = np.stack([x0 | x1 << _SHIFT32, x2 | x3 << _SHIFT32], axis=-1)
         return pairs.reshape(-1)[position % 2 : position % 2 + n]

@@ -1,4 +1,4 @@
-"""fastdrop for PyTorch on CPUs: one line that makes a model's dropout free.
+"""fastdrop for PyTorch on CPUs: one line replaces a model's dropout by fastdrop's.
 
 >>> import torch, fastdrop.torch
 >>> with fastdrop.torch.enabled():

@@ -1,6 +1,6 @@
-"""x * scale where a new mask keeps, 0 elsewhere: what every kind of dropout is made of.
+"""x * scale where a new mask keeps, 0 elsewhere: the basis of every kind of dropout.
 
-What autograd keeps for the backward pass is the mask's key.
+For the backward pass, autograd keeps only the mask's key.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from ._masks import (
 from ._operators import shape_of_channels
 from ._ownership import is_free
 
-# A Python node of the autograd graph takes more time than this many products:
-# so few are multiplied by the mask, which torch's own node keeps. docs/torch.md has
-# what either takes, of time and of memory.
+# A Python node of the autograd graph takes more time than this many products. So tensors of
+# up to this size are multiplied by the mask, and torch's own node keeps the mask.
+# docs/torch.md has the time and memory of both.
 SMALL: Final = 4096
 
 
@@ -59,11 +59,11 @@ def scaled(
 ) -> Tensor:
     """Return x * scale + shift where a new mask keeps, and `dropped` elsewhere.
 
-    `x` is a CPU tensor that `takes` accepts. With `channelwise`, all elements
+    `x` is a CPU tensor for which `takes` is true. With `channelwise`, all elements
     of ``x[i, j]`` share one element of the mask.
     """
     if is_traced(x):
-        # One operator for Dynamo, which then does not look at what it is made of.
+        # One operator for Dynamo, which then does not look inside.
         traced = _operators.DROPOUT if generator is None else partial(_operators.dropout, generator)
         y: Tensor = traced(x, p, scale, shift, dropped, channelwise)
         return x.copy_(y) if inplace else y
@@ -75,15 +75,15 @@ def scaled(
     recorded = dual or (x.requires_grad and torch.is_grad_enabled())
     channels = channelwise and x.dim() > 2
     is_few = channels or (recorded and x.numel() <= SMALL)
-    # A key from a generator of the caller's stays with a node of our own: torch's would save
-    # the mask, and what checkpoint then recomputes has another one.
+    # With a generator of the caller's, our own node keeps the key. torch's node would save the
+    # mask, and checkpoint would then recompute with another mask.
     by_torch = is_few and not (recorded and (shift or generator is not None))
-    by_torch |= inplace and dual  # for which a node of our own has no forward mode
+    by_torch |= inplace and dual  # our own node has no forward mode for this
     drawn = _draw(p, scale, generator)
     if by_torch:
         return _by_torch(x, drawn, shift, dropped, channels, inplace)
     if channels:
-        # What changes x.data is not counted; what records it counts it.
+        # A change of x.data does not count as a change of x; recording it does.
         y = _by_torch(x.data, drawn, shift, dropped, channels, inplace)
         y = x if inplace else y
     else:
@@ -94,7 +94,7 @@ def scaled(
 
 
 def is_traced(x: Tensor) -> bool:
-    """Whether operators go into a graph, so that memory must not be touched."""
+    """Return whether operators go into a graph, so that memory must not be accessed."""
     return (
         torch.compiler.is_compiling()
         or is_traced_before_autograd()
@@ -103,7 +103,7 @@ def is_traced(x: Tensor) -> bool:
 
 
 def _refuse_recomputation() -> None:
-    """Raise where `torch.utils.checkpoint` runs a forward again, for the backward pass."""
+    """Raise an error if `torch.utils.checkpoint` runs a forward again for the backward pass."""
     if backward_pass() >= 0 and torch.is_grad_enabled():
         raise RuntimeError(
             "generator must be None inside torch.utils.checkpoint, which runs the forward pass "
@@ -113,7 +113,7 @@ def _refuse_recomputation() -> None:
 
 
 class _Drawn(NamedTuple):
-    """A new mask, and its key as a tensor where modes watch: they see operators."""
+    """A new mask, and its key as a tensor if modes watch, because they see only operators."""
 
     mask: Mask
     key: Tensor | None
@@ -127,7 +127,7 @@ class _Drawn(NamedTuple):
         with torch.no_grad():
             y = _operators.masked(x, self.key, rate.p, scale, shift, dropped)
             if inplace:
-                x.data.copy_(y)  # not counted yet, as in the other case
+                x.data.copy_(y)  # not counted as a change yet, as in the other case
         return x if inplace else y
 
     def factors(self, x: Tensor, channels: bool) -> Tensor:
@@ -152,7 +152,7 @@ def _draw(p: float, scale: float, generator: Generator | None) -> _Drawn:
 def _by_torch(
     x: Tensor, drawn: _Drawn, shift: float, dropped: float, channels: bool, inplace: bool
 ) -> Tensor:
-    """Return what `scaled` does by torch's operators, which autograd knows."""
+    """Return the result of `scaled`, computed by torch's operators, which autograd knows."""
     if not shift:
         factor = drawn.factors(x, channels)
         return x.mul_(factor) if inplace else x * factor
@@ -161,7 +161,7 @@ def _by_torch(
 
 
 class _Masked(torch.autograd.Function):
-    """x * scale where the mask keeps: a linear function that is its own transpose."""
+    """x * scale where the mask keeps: a linear function that equals its transpose."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, made: tuple[Mask, Tensor, bool]) -> Tensor:
@@ -172,7 +172,7 @@ class _Masked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        ctx.saved_tensors  # noqa: B018 - none; raises torch's error in a second backward pass
+        ctx.saved_tensors  # noqa: B018 - empty; raises torch's error in a second backward pass
         transposed = _transposed_between_graphs if torch.compiler.is_compiling() else _transposed
         return transposed(grad, ctx.mask, ctx.channels), None
 
@@ -182,10 +182,10 @@ class _Masked(torch.autograd.Function):
 
 
 def _boxed() -> type[_Masked]:
-    """Return `_Masked` with a node that gets its gradient in a list, and so may be its last owner.
+    """Return `_Masked` with a node that gets its gradient in a list, so it may be its last owner.
 
-    Where nobody gives it such a list, as in compiled autograd, it is `_Masked`'s own
-    node, and so it is in a torch without such lists.
+    It is `_Masked`'s own node where gradients do not come in such a list, as in compiled
+    autograd, and in a torch without such lists.
     """
     if _internals.backward_class(_Masked) is None:
         return _Masked
@@ -213,7 +213,7 @@ def _boxed() -> type[_Masked]:
     return Boxed
 
 
-# Records that a mask made y of x, which autograd does not see being done: y's values are there.
+# Records for autograd that a mask made y from x. y is computed before, without autograd.
 record: Final[Callable[[Tensor, tuple[Mask, Tensor, bool]], Tensor]] = _internals.apply_of(_boxed())
 
 
@@ -231,12 +231,12 @@ def _transposed(x: Tensor, mask: Mask, channels: bool) -> Tensor:
     return record(x, (mask, evaluated(x, mask), False))
 
 
-# Compiled autograd runs it between graphs.
+# Compiled autograd runs this between graphs.
 _transposed_between_graphs = torch.compiler.disable(_transposed)  # type: ignore[no-untyped-call]
 
 
 def _is_data(x: Tensor) -> bool:
-    """Whether x is numbers in memory and no more: nothing records or transforms what is done."""
+    """Return whether x is just numbers in memory: nothing records or transforms operations."""
     return (
         type(x) is Tensor
         and has_storage(x)
@@ -249,7 +249,7 @@ def _is_data(x: Tensor) -> bool:
 
 
 def refuse_if_fixed(x: Tensor) -> None:
-    """Raise torch's error if x's values may not change, before a random number is spent."""
+    """Raise torch's error if x's values may not change, before a random number is drawn."""
     root = x if x._base is None else x._base
     is_leaf = torch.is_grad_enabled() and root.requires_grad and root.is_leaf
     if is_leaf or (x.is_inference() and not torch.is_inference_mode_enabled()):

@@ -1,8 +1,8 @@
-"""What compiled graphs depend on becomes part of the key of torch.compile's caches on disk.
+"""Adds fastdrop's version and state to the key of torch.compile's caches on disk.
 
-The key is made of a graph before dropout's operators are looked into, and so knows nothing
-of who does them. Without this, a process would take a graph that another one,
-with or without fastdrop, has compiled.
+torch makes the key from a graph before it looks into dropout's operators, so the key does not
+show whether fastdrop computes them. Without this module, a process might use a graph that
+another process, with or without fastdrop, has compiled.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _VERSION: Final = f"fastdrop {__version__}, mask format {FORMAT}"
 def tag(is_enabled: Callable[[], bool]) -> Callable[[], None]:
     """Add fastdrop's version, and whether it is enabled, to the caches' key from now on.
 
-    Whatever tag users have set or will set is in the key besides.
+    A tag that users have set or will set stays in the key.
 
     Returns
     -------
     callable
-        To be called after each change of what `is_enabled` returns.
+        Call it after each change of the result of `is_enabled`.
     """
 
     def ours() -> str:
         return f"{_VERSION}, enabled" if is_enabled() else _VERSION
 
-    # A setting's value belongs to a thread, its entry to the process.
+    # The value of a setting is thread-local, but its entry belongs to the process.
     entry: Any = getattr(config, "_config", {}).get("cache_key_tag")
     if not hasattr(entry, "env_value_force"):
         UNKNOWN.append("torch.compiler.config._config")
@@ -42,10 +42,10 @@ def tag(is_enabled: Callable[[], bool]) -> Callable[[], None]:
     unset, plain, asking = entry.env_value_force, type(entry), threading.local()
 
     class Tagged(plain):  # type: ignore[misc, valid-type]
-        """An entry whose value is the user's and ours together."""
+        """An entry whose value is the user's tag and ours."""
 
         @property
-        def env_value_force(self) -> Any:  # which torch looks at before any other value
+        def env_value_force(self) -> Any:  # torch reads this before any other value
             if hasattr(asking, "users"):
                 return unset
             asking.users = None

@@ -1,8 +1,8 @@
-"""enable and disable: fastdrop in the place of torch's own CPU dropout, for the whole process.
+"""enable and disable: fastdrop instead of torch's own CPU dropout, for the whole process.
 
-The first `enable` gives torch's dispatcher kernels that stay for good: the dispatcher
-calls kernels without a lock, so one that is taken away may be running in
-another thread. They look at a flag, and hand over to torch's own while it is off.
+The first `enable` registers kernels with torch's dispatcher, and they stay for good: the
+dispatcher calls kernels without a lock, so a removed kernel may be running in another
+thread. They check a flag, and call torch's own dropout while it is off.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _EACH: Final = {
 }
 OPERATORS: Final = tuple(f"aten::{name}" for name in (*_EACH, *_native_dropout.KERNELS))
 
-# Inference tensors are dispatched by their device alone, all others through autograd.
+# Inference tensors are dispatched only by their device, all others through autograd.
 _KEYS: Final = ("AutogradCPU", "CPU")
 
-_BY_KEY: Final = "_op_dk"  # calls an operator's kernel for a key: not public, nor is another way
+_BY_KEY: Final = "_op_dk"  # calls an operator's kernel for a key; torch has no public way
 
-_LARGE: Final = 31 << 20  # bytes: less than 32 MB, from where on glibc learns no more
+_LARGE: Final = 31 << 20  # bytes: from 32 MB on, glibc does not adapt its threshold any more
 
 _lock = threading.Lock()
 _library: torch.library.Library | None = None  # from the first `enable` on, for good
@@ -51,14 +51,14 @@ _blocks = 0
 
 
 def enable() -> tuple[str, ...]:
-    """Let fastdrop do every CPU dropout of this process, forward and backward.
+    """Use fastdrop for every CPU dropout of this process, forward and backward.
 
-    That is `torch.nn.Dropout` and its relatives, `torch.nn.functional.dropout`
-    and its relatives, and the dropouts inside attention, transformer and
-    recurrent layers, in code that exists already and in code to come. Other
-    devices, dtypes and layouts, tensor subclasses and functorch transforms stay
-    with torch's own kernels. Graphs that torch.compile made before stay as
-    they are (`torch._dynamo.reset()` forgets them). Calling it again changes
+    That includes the modules like `torch.nn.Dropout`, the functions like
+    `torch.nn.functional.dropout`, and the dropouts inside attention, transformer
+    and recurrent layers, in existing and in new models. Other devices, dtypes
+    and layouts, tensor subclasses and functorch transforms keep torch's own
+    kernels. Graphs that torch.compile has made before do not change
+    (`torch._dynamo.reset()` removes them). Calling it again changes
     nothing. With glibc, the first call also lets the process keep up to 62 MB of
     freed memory for new arrays.
 
@@ -81,13 +81,13 @@ def enable() -> tuple[str, ...]:
 
 
 def disable() -> None:
-    """Give dropout back to torch; inside an `enabled` block, when the block ends."""
+    """Restore torch's own dropout. Inside an `enabled` block, this happens when it ends."""
     _switch(on=False)
 
 
 @contextmanager
 def enabled() -> Iterator[tuple[str, ...]]:
-    """Enable inside a ``with`` block, for all threads, and restore what was before.
+    """Enable inside a ``with`` block, for all threads, and restore the previous state after it.
 
     Blocks may be nested, and may overlap in different threads.
 
@@ -158,9 +158,9 @@ def _install() -> None:
 
 
 def _forget_dispatch(name: str) -> None:
-    """Let Python's side of the dispatcher look up an operator's kernels anew.
+    """Let the dispatcher's Python code look up an operator's kernels again.
 
-    It remembers what it found when the operator was traced before.
+    It caches what it found if the operator was traced before.
     """
     getattr(getattr(torch.ops.aten, name).default, "_dispatch_cache", {}).clear()
 
@@ -174,16 +174,17 @@ def _refuse(*_: object) -> Any:
 
 @cache
 def _let_heap_grow() -> None:
-    """Free a large array, unread: glibc then keeps up to twice as much for new arrays.
+    """Free a large unused array: glibc then keeps up to twice its size for new arrays.
 
-    Where it would give their memory back and take other, each 4 KB cost a page fault, and
-    all of a new array several times what its dropout does. Other allocators do not mind.
+    Otherwise glibc returns freed memory to the system. Then each 4 KB of a new array cost a
+    page fault, and all together several times as much as its dropout. Other allocators are
+    not affected.
     """
     torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
 
 
 def _handed_over(name: str) -> Kernel:
-    """Return torch's own way: what an operator is made of, called below our kernel."""
+    """Return torch's own function: the composite of an operator, called below our kernel."""
     operator: torch._ops.OpOverload[Any, Any] = getattr(torch.ops.aten, name).default
     torchs_own: Callable[..., Tensor] = getattr(operator, _BY_KEY, _refuse)
 
@@ -194,7 +195,7 @@ def _handed_over(name: str) -> Kernel:
 
 
 def _ours(name: str, kind: Kind, inplace: bool, operator: Kernel | None = None) -> Kernel:
-    """Return fastdrop's way, which hands over what it does not take."""
+    """Return fastdrop's function, which leaves to torch what it does not support."""
     otherwise = _handed_over(name)
 
     def taken(x: Tensor, p: float, train: bool) -> Tensor:
@@ -216,7 +217,7 @@ def _kernel(name: str, kind: Kind, inplace: bool) -> Kernel:
 
 _KERNELS: Final = {name: _kernel(*what) for name, what in _EACH.items()}
 
-# What torch.nn.functional calls, and TorchScript takes for the operators.
+# torch.nn.functional calls these functions, and TorchScript treats them as the operators.
 _UNDISPATCHED: Final = {name: _ours(*what, getattr(torch, name)) for name, what in _EACH.items()}
 if REGISTER_BUILTIN is not None:
     for _name, _function in _UNDISPATCHED.items():

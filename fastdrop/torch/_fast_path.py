@@ -1,8 +1,8 @@
-"""Dropout of the usual tensor in one straight line: calls cost what they touch.
+"""A short path for dropout of ordinary tensors.
 
-Everything here is also done, in more steps, by the modules beside this one. In a
-model each step is some ten times slower than in a loop of its own: torch's
-operations in between have emptied the caches.
+The other modules do the same in more steps. In a model each step is about ten times
+slower than in a loop of its own, because torch's operations between two dropouts empty
+the caches. So this path touches as little as possible.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ Kernel = Callable[[Tensor, float, bool], Tensor]
 
 
 def with_usual(other: Kernel, kind: Kind, inplace: bool, operator: Kernel | None = None) -> Kernel:
-    """Return a kernel that leaves all but the usual tensor to another.
+    """Return a kernel that leaves all but ordinary tensors to another kernel.
 
-    With an `operator`, it is one for calls that have not come through torch's dispatcher, whose
-    way into Python and out again costs more than a small dropout. Where there is more
-    for the dispatcher to do than to call the kernel, the operator is called.
+    With an `operator`, the result is for calls that bypass torch's dispatcher, because the
+    dispatcher's calls into and out of Python cost more than a small dropout. If the dispatcher
+    must do more than call the kernel, the operator is called.
     """
     usual = _usual_elements if kind == Kind() else _usual_channels
     taken = other if kind.alpha else usual(other, inplace)
@@ -87,7 +87,7 @@ def _usual_elements(other: Kernel, inplace: bool) -> Kernel:
             and is_dense(x)
             and (n := x.numel())
             and (is_contiguous := x.is_contiguous()) | (not inplace)
-            and (at := x.data_ptr())  # x may stand for zeros without having memory
+            and (at := x.data_ptr())  # 0 if x represents zeros without memory
             and backends.current().name == "cython"
             and not (x.is_neg() or count_modes())
         ):
@@ -96,7 +96,7 @@ def _usual_elements(other: Kernel, inplace: bool) -> Kernel:
         recorded = dual or (x.requires_grad and _is_grad_enabled())
         mask = rate(p)
         if recorded and n <= SMALL:
-            # The product counts the change and may refuse it itself.
+            # The product counts as a change, and may refuse it itself.
             if inplace and (x._base is not None or x.is_leaf):
                 refuse_if_fixed(x)
             y = _empty_like(x)
@@ -151,9 +151,9 @@ def _usual_channels(other: Kernel, inplace: bool) -> Kernel:
 
 
 def _write_few(mask: Rate, dtype: torch.dtype, n: int, at: int, y: Tensor) -> None:
-    """Write n contiguous elements that are at an address to y, under a new mask."""
+    """Apply a new mask to n contiguous elements at an address, and write them to y."""
     to, code = y.data_ptr(), _REAL[dtype]
-    # Used at once: a finalizer or signal handler might draw this thread's next key.
+    # Use it at once: a finalizer or signal handler might draw this thread's next key.
     key = new_key_address()
     status = _apply_few(FILL, key, mask.threshold, mask.scale, code, n, at, to)
     if status:
@@ -169,7 +169,7 @@ def _write(
     y: Tensor,
     y_strides: tuple[int, ...],
 ) -> tuple[int, int]:
-    """Write what is at an address to y, under a new mask, and return the mask's key."""
+    """Apply a new mask to elements at an address, write them to y, and return the mask's key."""
     key = new_key(None)
     status = _apply_by(
         _openmp.team,

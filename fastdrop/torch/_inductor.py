@@ -1,7 +1,7 @@
-"""What Inductor makes of `fastdrop::masked`: bytes of a mask, and a product in its own loops.
+"""How Inductor compiles `fastdrop::masked`: as a mask of numbers, and a product in its own loops.
 
-As an operator of its own, a mask would cost a pass over memory. So Inductor multiplies
-where it reads the input or uses the output anyway, by bytes that an operator makes.
+As an operator of its own, a mask would cost a pass over memory. So Inductor multiplies by
+the numbers where it reads the input or uses the output anyway.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._internals import UNKNOWN
 
 
 def prepare() -> None:
-    """Tell Inductor, if it has been imported, before it compiles a graph with the operator."""
+    """Register with Inductor, if it is imported, before it compiles a graph with the operator."""
     lowering = sys.modules.get("torch._inductor.lowering")
     if lowering is not None:
         _register(lowering)
@@ -32,7 +32,7 @@ def _register(lowering: Any) -> None:
         for operator in _masked(), torch.ops.fastdrop.keep.default:
             lowering.make_fallback(operator, warn=False)
         _register_patterns()
-    except (AttributeError, ImportError, TypeError) as error:  # it has no public interface for this
+    except (AttributeError, ImportError, TypeError) as error:  # the interface is not public
         UNKNOWN.append(f"torch._inductor ({error})")
 
 
@@ -73,13 +73,13 @@ def _is_lowered(match: Any) -> bool:
 
 
 def _by_bytes(match: Any, x: Node, key: Node, **numbers: float) -> None:
-    """Put operators that Inductor knows in the place of one that it does not."""
+    """Replace an operator that Inductor does not know by operators that it knows."""
 
     def masked(x: Tensor, key: Tensor) -> Tensor:
         return _masked_by_bytes(x, key, **numbers)
 
     match.replace_by_example(masked, [x, key])
-    # The backward pass makes the numbers again: saved, they would be half the input's memory.
+    # The backward pass makes the numbers again. Saved, they would take half the input's memory.
     for user in key.users:
         if user.target is torch.ops.fastdrop.keep.default:
             user.meta["recompute"] = CheckpointPolicy.PREFER_RECOMPUTE
@@ -92,15 +92,15 @@ def _masked_by_bytes(
     kept = torch.ops.fastdrop.keep(key, x.shape, p).to(wide)
     if shift:
         return torch.where(kept > 0.5, x * scale + shift, dropped)
-    # To choose by a mask takes Inductor's loops three times what a product does, and
-    # with one of bool they would branch for each element.
+    # In Inductor's loops, selecting by a mask takes three times as long as a product. With
+    # a mask of bool they would branch for each element.
     y: Tensor = x * (kept * scale)
     return y.to(x.dtype)
 
 
-# Where relu kept nothing and where dropout did not, dropout's output is 0. So the backward pass
-# of both together looks at its sign, and needs neither the mask nor what relu made, which the
-# graph would otherwise keep as bool.
+# Dropout's output is 0 where relu gave 0 and where dropout dropped. So the joint backward pass
+# of both uses its sign. It needs neither the mask nor relu's result, which the graph would
+# otherwise keep as bool.
 
 
 def _is_after_relu(match: Any) -> bool:
@@ -110,7 +110,7 @@ def _is_after_relu(match: Any) -> bool:
 def _output_of_relu(
     activation: Node, key: Node, p: float, scale: float, **_: object
 ) -> Node | None:
-    """Return dropout's output where its input is a relu's output, under this mask."""
+    """Return dropout's output if its input is a relu's output, under this mask."""
     while activation.target is torch.ops.aten.alias.default:
         activation = activation.args[0]  # type: ignore[assignment]
     if activation.target is not torch.ops.aten.relu.default:

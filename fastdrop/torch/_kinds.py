@@ -1,4 +1,4 @@
-"""The family of dropouts, each in terms of a scaled mask."""
+"""The kinds of dropout, each computed with a scaled mask."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ._masks import PLAIN, takes
 
 
 class Kind(NamedTuple):
-    """Which dropout: of elements or whole channels, towards 0 or SELU's saturation."""
+    """A kind of dropout: of elements or of channels, to 0 or to SELU's saturation value."""
 
     channelwise: bool = False
     alpha: bool = False
 
 
 def eligible(x: Tensor, p: float, kind: Kind) -> bool:
-    """Whether fastdrop does this; whatever else torch does or refuses itself.
+    """Return whether fastdrop computes this. Torch computes or refuses everything else.
 
-    The caller makes sure that x's device is the CPU.
+    The caller ensures that x's device is the CPU.
     """
     is_plain = type(x) in PLAIN or (isinstance(x, TRACED) and is_traced(x))
     return is_plain and suits(x, p, kind)
 
 
 def suits(x: Tensor, p: float, kind: Kind) -> bool:
-    """Whether fastdrop does this for a tensor that is no stranger's subclass."""
+    """Return whether fastdrop computes this for a tensor of a known class."""
     return (
         takes(x)
         and 0.0 <= p <= 1.0
@@ -59,5 +59,5 @@ def drop(
 
 
 def _is_empty(x: Tensor) -> bool:
-    # While a graph is made, a length may stand for any: to ask would settle it.
+    # While a graph is made, a length may be symbolic. A comparison would fix its value.
     return not torch.compiler.is_compiling() and isinstance(n := x.numel(), int) and n == 0

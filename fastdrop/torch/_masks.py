@@ -1,7 +1,7 @@
-"""The mask function on tensors: keys from torch's generators, values by fastdrop's kernels.
+"""The mask function on tensors: keys from torch's generators, values from fastdrop's kernels.
 
-A mask is a plain tuple: the two words of a Philox4x32 key that no other mask
-shares, the rate, and what kept elements are multiplied by.
+A mask is a plain tuple: the two words of a Philox4x32 key of its own, the rate, and
+the scale of kept elements.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import Parameter
 
 from .. import backends
 from .._cy import core
+from ..arrays import DTYPES
 from ..mask_format import Rate
 from ..rng import Philox4x32
 from ..rng.base import Stream, check_status
@@ -26,26 +27,20 @@ from ._internals import SWITCHES
 
 Mask = tuple[int, int, Rate, float]
 
-CODES: Final = {  # as kernels.h numbers them
-    torch.float16: 0,
-    torch.bfloat16: 1,
-    torch.float32: 2,
-    torch.float64: 3,
-    torch.complex64: 4,
-    torch.complex128: 5,
-}
+# The dtypes that kernels know, and their codes for them.
+CODES: Final = {getattr(torch, name): core.DTYPES[name] if core else 0 for name in DTYPES}
 PLAIN: Final = (Tensor, Parameter)
-ONE: Final = (1,)  # the stride of what is contiguous
+ONE: Final = (1,)  # the strides of a contiguous array
 FILL: Final = 0 if core is None else core.fill_address(Philox4x32.name)
 
-# `random_` takes a generator's 64 bits modulo 2^63, and so does `randint` of a range so
-# long, which has to begin below 0: a generator in one state gives one key, wherever it is drawn.
+# `random_` takes a generator's 64 bits modulo 2^63. So does `randint` for a range of this
+# length, which must begin below 0. So one state of a generator gives the same key both ways.
 _HALF: Final = 1 << 62
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Make plain tensors, whatever is active where fastdrop is first imported or used."""
+    """Make plain tensors, whatever is active when fastdrop is first imported or used."""
     with ExitStack() as stack:
         for switch in SWITCHES:
             stack.enter_context(switch())
@@ -54,7 +49,7 @@ def undisturbed() -> Iterator[None]:
 
 
 class _Key(threading.local):
-    """Room for a key that torch writes and Python reads: one for each thread."""
+    """Memory for a key that torch writes and Python reads, one for each thread."""
 
     def __init__(self) -> None:
         words = np.zeros(2, np.int64)
@@ -67,53 +62,56 @@ _key = _Key()
 
 
 def new_key(generator: torch.Generator | None) -> tuple[int, int]:
-    """Draw a key of 126 random bits from a torch generator; None for the default one."""
+    """Draw a key of 126 random bits from a torch generator; None is the default one."""
     draw, words, _ = _key.parts
     draw(generator=generator) if generator else draw()
     return words[0], words[1]
 
 
 def new_key_address() -> int:
-    """Draw a key from torch's default generator; return where it is until this thread's next."""
+    """Draw a key from torch's default generator; return its address.
+
+    The key stays there until this thread draws the next one.
+    """
     draw, _, address = _key.parts
     draw()
     return address
 
 
 def new_key_tensor(generator: torch.Generator | None) -> Tensor:
-    """Draw a key as an operator that modes and graphs see: int64, shape (2,)."""
+    """Draw a key by an operator that modes and graphs see: int64, shape (2,)."""
     return torch.randint(-_HALF, _HALF, (2,), dtype=torch.int64, device="cpu", generator=generator)
 
 
 def key_words(key: Tensor) -> tuple[int, int]:
-    """Return the words of a key that has been drawn as a tensor."""
+    """Return the words of a key that was drawn as a tensor."""
     key0, key1 = key.tolist()
     return key0 + _HALF, key1 + _HALF
 
 
 def key_tensor(key0: int, key1: int) -> Tensor:
-    """Return the tensor that would have had to be drawn for a key."""
+    """Return a key as a tensor, as if it had been drawn as one."""
     return torch.tensor([key0 - _HALF, key1 - _HALF], dtype=torch.int64, device="cpu")
 
 
 def is_dense(x: Tensor) -> bool:
-    """Whether x has strides, and all its elements in one piece of memory."""
+    """Return whether x has strides and one storage for all its elements."""
     return x.layout is torch.strided and not x.is_nested
 
 
 def takes(x: Tensor) -> bool:
-    """Whether the kernels know the dtype, and how the elements lie in memory."""
+    """Return whether the kernels support x's dtype and memory layout."""
     return x.dtype in CODES and is_dense(x)
 
 
 def evaluate(x: Tensor, mask: Mask, out: Tensor, shift: float = 0.0, dropped: float = 0.0) -> None:
-    """Write x * scale + shift where the mask keeps and `dropped` elsewhere to `out`, perhaps x.
+    """Write x * scale + shift where the mask keeps, and `dropped` elsewhere, to `out`.
 
-    Elements count in C order whatever the layouts are, so that a gradient
-    meets the forward's mask in any layout. Autograd sees nothing of it.
+    `out` may be x. Elements count in C order for every layout, so a gradient gets the
+    forward's mask in any layout. Autograd does not record this.
     """
     key0, key1, rate, scale = mask
-    address = x.data_ptr()  # 0 if x stands for zeros without having memory
+    address = x.data_ptr()  # 0 if x represents zeros without memory
     inplace = out is x
     contiguous = x.is_contiguous() and (inplace or out.is_contiguous())
     if (
@@ -146,7 +144,7 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor, shift: float = 0.0, dropped: fl
 
 
 def may_overlap(x: Tensor) -> bool:
-    """Whether two elements may share memory, so that torch has to refuse to write to it."""
+    """Return whether two elements may share memory, so that torch must refuse to write to x."""
     if x.is_contiguous():
         return False
     reach = 0
@@ -198,5 +196,5 @@ def _bits_by_numpy(mask: Mask, n: int) -> Tensor:
     key0, key1, rate, _ = mask
     packed = np.empty(-(-n // 8), np.uint8)
     stream = Stream(Philox4x32, np.array([key0, key1], np.uint64))
-    backends.current().bits(stream, 0, rate, 0, n, packed)
+    backends.current().bits(backends.Draw(stream, 0, rate), n, packed)
     return torch.from_numpy(np.unpackbits(packed, count=n, bitorder="little").view(np.bool_))

@@ -1,4 +1,4 @@
-"""Dropout that returns its mask, an operator of torch's: TorchScript's autodiff trains with it."""
+"""torch's operator for dropout that returns its mask, which TorchScript's autodiff uses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ KERNELS: Final = ("native_dropout", "native_dropout_backward")
 
 
 def kernels(is_enabled: Callable[[], bool]) -> dict[str, Callable[..., Any]]:
-    """Return the kernels, which do what torch's do where fastdrop is off or does not apply.
+    """Return the kernels, which compute the same as torch's if fastdrop is off or not applicable.
 
-    Torch's own cannot be called any more once they are replaced: they are no composites.
+    Torch's own are not composites, so nothing can call them after they are replaced.
     """
 
     def forward(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:

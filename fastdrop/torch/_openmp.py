@@ -1,4 +1,4 @@
-"""torch's own threads, for what runs among torch's operations (see team.h for why)."""
+"""torch's own threads, for kernels that run between torch's operations (see team.c for why)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 from .._cy import core
 
-ENVIRONMENT: Final = "FASTDROP_TORCH_TEAM"  # 0: keep to fastdrop's own threads
+ENVIRONMENT: Final = "FASTDROP_TORCH_TEAM"  # 0: use fastdrop's own threads
 FUNCTIONS: Final = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 
 
 def find() -> Any:
     """Return the team of the OpenMP runtime that torch is linked with, or None.
 
-    libgomp has the functions, and so have LLVM's and Intel's runtimes, except on Windows.
+    libgomp has the functions, and LLVM's and Intel's runtimes have them except on Windows.
     """
     openmp = "ATen parallel backend: OpenMP" in torch.__config__.parallel_info()
     if core is None or not openmp or os.environ.get(ENVIRONMENT) == "0":
         return None
     try:
-        # This is loaded already; what it depends on is searched too.
+        # This library is loaded already. The search includes its dependencies.
         library = ctypes.CDLL(torch._C.__file__)
         functions = [getattr(library, name) for name in FUNCTIONS]
     except (OSError, AttributeError):
@@ -36,7 +36,7 @@ team: Any = find()
 
 def _forget() -> None:
     global team
-    team = None  # an OpenMP runtime hangs a forked child of a process that has used it
+    team = None  # after a process has used an OpenMP runtime, its forked children hang in it
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,8 +1,8 @@
-"""Dropout as operators of torch's, for graphs: torch.compile, export, dispatch modes.
+"""Dropout as torch operators, for graphs: torch.compile, export, dispatch modes.
 
 In a graph the key is a tensor that is drawn anew each time the graph runs. The backward
-pass needs the forward's key, so a graph that is cut in two must keep it, however little
-memory it may use: drawn again, it would be another one.
+pass needs the forward's key. So a graph that is split in two must save the key, for any
+memory budget: drawn again, it would be a different key.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def masked(
 
 
 def keep(key: Tensor, size: Sequence[int], p: float) -> Tensor:
-    """Return whether the mask of a key keeps: bool, of a size."""
-    # The operator's are numbers, in the type that Inductor's loops load fastest.
+    """Return where the mask of a key keeps: bool, shape `size`."""
+    # The operator returns numbers, in the type that Inductor's loops load fastest.
     kept: Tensor = _KEEP(key, size, p)
     return kept > 0.5
 
@@ -105,7 +105,7 @@ def dropout(
     dropped: float,
     channelwise: bool,
 ) -> Tensor:
-    """Return x * scale + shift where a new mask keeps, and `dropped` elsewhere, by operators."""
+    """Return x * scale + shift where a new mask keeps, and `dropped` elsewhere, with operators."""
     _refuse_no_memory(x)
     with _always_saved():
         key = new_key_tensor(generator)
@@ -123,7 +123,7 @@ def shape_of_channels(x: Tensor) -> tuple[int, ...]:
 
 def by_mask(x: Tensor, kept: Tensor, scale: float, shift: float, dropped: float) -> Tensor:
     """Return x * scale + shift where `kept`, which broadcasts to x, and `dropped` elsewhere."""
-    # Half precision takes its numbers, too, in single and is rounded once.
+    # For half precision the numbers are single too, and the result is rounded once.
     dtype = torch.promote_types(x.dtype, torch.float32)
     factor = torch.where(kept, torch.full_like(kept, scale, dtype=dtype), 0.0)
     offset = torch.where(kept, torch.full_like(kept, shift, dtype=dtype), dropped)
@@ -131,7 +131,7 @@ def by_mask(x: Tensor, kept: Tensor, scale: float, shift: float, dropped: float)
 
 
 def _refuse_no_memory(x: Tensor) -> None:
-    """Raise where torch would save nothing at all, and draw another key in the backward pass."""
+    """Raise an error if torch would save nothing, and so draw another key in the backward pass."""
     functorch = sys.modules.get("torch._functorch.config")
     if x.requires_grad and getattr(functorch, "activation_memory_budget", 1.0) == 0.0:
         raise RuntimeError(
@@ -142,7 +142,7 @@ def _refuse_no_memory(x: Tensor) -> None:
 
 @contextmanager
 def _always_saved() -> Iterator[None]:
-    """Mark the operators traced inside for those who cut a graph in two: not to be run again."""
+    """Mark the operators traced inside, so that partitioners save their results."""
     meta = traceback.get_current_meta()
     before = meta.get("recompute")
     meta["recompute"] = CheckpointPolicy.MUST_SAVE

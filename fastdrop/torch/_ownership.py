@@ -1,8 +1,8 @@
-"""Whether a gradient's memory is free to be written to.
+"""Tells whether a gradient's memory may be overwritten.
 
-A gradient that nobody else holds can be masked where it lies, which saves an
-array and a pass through memory. torch's autograd engine adds up
-gradients in place by the same rule.
+If nothing else holds a gradient, it can be masked in place, which saves an array
+and a pass over memory. torch's autograd engine adds gradients in place by the
+same rule.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 
 from ._masks import undisturbed
 
-# An older torch has neither.
+# Older versions of torch have neither.
 _use_count: Any = getattr(Tensor, "_use_count", None)
 _storage_use_count: Any = getattr(torch._C, "_storage_Use_Count", None)
 
 
 def _references(box: list[Tensor]) -> tuple[int, ...]:
-    """Count references to a list's only tensor, to its memory, and to what it is a view of.
+    """Count references to a list's only tensor, to its memory, and to the base of a view.
 
-    Python objects and C++ objects have counts of their own. Counts include
-    this function's, so they mean something only beside its others. Whether torch's
-    allocator gave the memory comes last.
+    Python objects and C++ objects have separate counts. Counts include this function's
+    references, so compare them only with its other results. One entry says whether
+    torch's allocator provided the memory.
     """
     storage = box[0].untyped_storage()
     counts = (
@@ -52,8 +52,8 @@ _FREE: Final = _nobody_elses()
 
 
 def is_free(box: list[Tensor]) -> bool:
-    """Whether only this list holds its tensor, and only that tensor its memory.
+    """Return whether only this list holds its tensor, and only that tensor its memory.
 
-    Memory that comes from elsewhere, like a NumPy array's, is never free.
+    Memory from elsewhere, such as a NumPy array's, is never free.
     """
     return bool(_FREE) and _references(box) in _FREE

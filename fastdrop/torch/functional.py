@@ -1,7 +1,7 @@
-"""torch.nn.functional's dropouts on fastdrop's masks, with an optional generator.
+"""torch.nn.functional's dropouts with fastdrop's masks and an optional generator.
 
 Signatures, errors and warnings are torch's. Tensors that fastdrop does not
-take (see `fastdrop.torch.enable`) are left to torch's own.
+support (see `fastdrop.torch.enable`) go to torch's own functions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _is_compiling: Final = torch.compiler.is_dynamo_compiling
 _ELEMENTS: Final = Kind()
 _CHANNELS: Final = Kind(channelwise=True)
 
-# As they are now: a user may put fastdrop's in their place.
+# Saved at import, because a user may replace them by fastdrop's.
 _TORCHS: Final[dict[str, Callable[..., Tensor]]] = {
     name: getattr(torchs_own, name) for name in __all__
 }
@@ -59,14 +59,14 @@ def dropout(
     inplace : bool, optional
         Write into `input`.
     generator : torch.Generator, optional
-        Where the mask's key is drawn; torch's default CPU generator if None.
+        The generator of the mask's key; torch's default CPU generator if None.
 
     Raises
     ------
     ValueError
         If `p` is outside [0, 1].
     RuntimeError
-        If the dtype has no fractions, as from torch.
+        If the dtype has no fractions. This error is torch's.
 
     References
     ----------
@@ -108,7 +108,7 @@ def dropout2d(
 ) -> Tensor:
     """Zero whole channels: `input` is (N, C, H, W); see `dropout`.
 
-    As torch does, it takes three dimensions for (N, C, L), and warns.
+    Like torch, it reads three dimensions as (N, C, L), and warns.
     """
     return _run("dropout2d", _CHANNELS, input, p, training, inplace, generator)
 
@@ -151,7 +151,7 @@ def feature_alpha_dropout(
     *,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Do `alpha_dropout` to whole channels: `input` is (N, C, ...)."""
+    """Apply `alpha_dropout` to whole channels: `input` is (N, C, ...)."""
     return _run(
         "feature_alpha_dropout",
         Kind(channelwise=True, alpha=True),
@@ -173,14 +173,14 @@ def _run(
     generator: Generator | None,
     batched: int = 0,
 ) -> Tensor:
-    """Run a dropout; where `batched` counts dimensions, one less stands for a batch of one."""
+    """Run a dropout. An input with one dimension less than `batched` is a batch of one."""
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(
             f"generator must be a torch.Generator or None, but got {type(generator).__name__}"
         )
     own = _TORCHS[name]
     if has_torch_function_unary(input) and not _is_subclass(input):
-        # A Proxy of torch.fx, for one, puts this call into its graph, and modes see it.
+        # For example, a Proxy of torch.fx puts this call into its graph. Function modes see it.
         settings: dict[str, object] = {"p": p, "training": training, "inplace": inplace}
         settings |= {} if generator is None else {"generator": generator}
         handed: Tensor = handle_torch_function(globals()[name], (input,), input, **settings)
@@ -204,7 +204,7 @@ def _run(
 
 
 def _is_subclass(x: object) -> bool:
-    """Whether x is a tensor that torch's own functions hand over to its class."""
+    """Return whether x is a tensor for which torch's own functions call its class."""
     return isinstance(x, Tensor) and type(x) not in PLAIN
 
 

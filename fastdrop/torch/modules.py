@@ -1,4 +1,4 @@
-"""torch.nn's dropout modules on fastdrop's masks, with an optional generator."""
+"""torch.nn's dropout modules with fastdrop's masks and an optional generator."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class _WithGenerator(nn.modules.dropout._DropoutNd):
-    """What the modules add to torch's: where masks are drawn."""
+    """What the modules add to torch's: the generator of the masks."""
 
-    # TorchScript knows no generators: as a constant, only None is a valid one.
+    # TorchScript knows no generators. As a constant, only None is valid.
     __constants__ = ["p", "inplace", "generator"]  # noqa: RUF012
 
     def __init__(
@@ -39,14 +39,14 @@ class _WithGenerator(nn.modules.dropout._DropoutNd):
 
     def _by(self, function: Callable[..., Tensor], input: Tensor, inplace: bool = False) -> Tensor:
         if isinstance(input, torch.fx.Proxy) and hasattr(input.tracer, "path_of_module"):
-            # In a graph it stays a module, which has a mode and a generator.
+            # In a graph it stays a module, because it has a mode and a generator.
             path = input.tracer.path_of_module(self)
             return input.tracer.create_proxy("call_module", path, (input,), {})
         return function(input, self.p, self.training, inplace, generator=self.generator)
 
 
 class Dropout(_WithGenerator, nn.Dropout):
-    """`torch.nn.Dropout` on fastdrop's masks.
+    """`torch.nn.Dropout` with fastdrop's masks.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Dropout(_WithGenerator, nn.Dropout):
     inplace : bool, optional
         Write into the input.
     generator : torch.Generator, optional
-        Where masks are drawn; torch's default CPU generator if None.
+        The generator of the masks; torch's default CPU generator if None.
 
     Raises
     ------
@@ -82,63 +82,63 @@ class Dropout(_WithGenerator, nn.Dropout):
         """Return `input` with elements dropped; `input` itself in eval mode."""
         if _is_scripting():
             return nn.functional.dropout(input, self.p, self.training, self.inplace)
-        else:  # which TorchScript then leaves out
+        else:  # TorchScript leaves this branch out
             return self._by(F.dropout, input, self.inplace)
 
 
 class Dropout1d(_WithGenerator, nn.Dropout1d):
-    """`torch.nn.Dropout1d` on fastdrop's masks: whole channels of (N, C, L) or (C, L)."""
+    """`torch.nn.Dropout1d` with fastdrop's masks: whole channels of (N, C, L) or (C, L)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
             return nn.functional.dropout1d(input, self.p, self.training, self.inplace)
-        else:  # which TorchScript then leaves out
+        else:  # TorchScript leaves this branch out
             return self._by(F.dropout1d, input, self.inplace)
 
 
 class Dropout2d(_WithGenerator, nn.Dropout2d):
-    """`torch.nn.Dropout2d` on fastdrop's masks: whole channels of (N, C, H, W)."""
+    """`torch.nn.Dropout2d` with fastdrop's masks: whole channels of (N, C, H, W)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
             return nn.functional.dropout2d(input, self.p, self.training, self.inplace)
-        else:  # which TorchScript then leaves out
+        else:  # TorchScript leaves this branch out
             return self._by(F.dropout2d, input, self.inplace)
 
 
 class Dropout3d(_WithGenerator, nn.Dropout3d):
-    """`torch.nn.Dropout3d` on fastdrop's masks: channels of (N, C, D, H, W) or (C, D, H, W)."""
+    """`torch.nn.Dropout3d` with fastdrop's masks: channels of (N, C, D, H, W) or (C, D, H, W)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels dropped; `input` itself in eval mode."""
         if _is_scripting():
             return nn.functional.dropout3d(input, self.p, self.training, self.inplace)
-        else:  # which TorchScript then leaves out
+        else:  # TorchScript leaves this branch out
             return self._by(F.dropout3d, input, self.inplace)
 
 
 class AlphaDropout(_WithGenerator, nn.AlphaDropout):
-    """`torch.nn.AlphaDropout` on fastdrop's masks: keeps mean 0 and variance 1 after SELU."""
+    """`torch.nn.AlphaDropout` with fastdrop's masks: keeps mean 0 and variance 1 after SELU."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with elements saturated; `input` itself in eval mode."""
-        # torch's own modules of this kind pay no attention to `inplace` either.
+        # torch's own modules of this kind ignore `inplace` too.
         if _is_scripting():
             return nn.functional.alpha_dropout(input, self.p, self.training)
-        else:  # which TorchScript then leaves out
+        else:  # TorchScript leaves this branch out
             return self._by(F.alpha_dropout, input)
 
 
 class FeatureAlphaDropout(_WithGenerator, nn.FeatureAlphaDropout):
-    """`torch.nn.FeatureAlphaDropout` on fastdrop's masks: `AlphaDropout` of whole channels."""
+    """`torch.nn.FeatureAlphaDropout` with fastdrop's masks: `AlphaDropout` of whole channels."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `input` with channels saturated; `input` itself in eval mode."""
         if _is_scripting():
             return nn.functional.feature_alpha_dropout(input, self.p, self.training)
-        else:  # which TorchScript then leaves out
+        else:  # TorchScript leaves this branch out
             return self._by(F.feature_alpha_dropout, input)
 
 
@@ -153,18 +153,18 @@ TWINS: Final[dict[type[nn.Module], type[_WithGenerator]]] = {
 
 
 def convert(model: AnyModule, *, generator: Generator | None = None) -> AnyModule:
-    """Turn torch's dropout modules inside a model into fastdrop's, in place.
+    """Change torch's dropout modules inside a model into fastdrop's, in place.
 
     The modules stay the same objects, with their hooks and modes. Subclasses
-    of torch's modules are left alone, and so are dropouts that are no modules,
-    such as the ones inside `torch.nn.MultiheadAttention` and `torch.nn.LSTM`:
-    `fastdrop.torch.enable` reaches those too.
+    of torch's modules do not change, nor do dropouts that are not modules,
+    such as the ones inside `torch.nn.MultiheadAttention` and `torch.nn.LSTM`.
+    `fastdrop.torch.enable` replaces those too.
 
     Parameters
     ----------
     model : torch.nn.Module
     generator : torch.Generator, optional
-        Where all of them draw their masks.
+        The generator of all their masks.
 
     Returns
     -------

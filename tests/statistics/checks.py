@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fastdrop.backends import Draw
 from fastdrop.mask_format import BLOCK, rate
 from fastdrop.masks.mask import Mask
 from fastdrop.rng import Stream
@@ -87,12 +88,12 @@ def bernstein(variance: float, bound: float) -> float:
 def draw(rng: Any, n: int, p: float) -> Mask:
     """Return the generator's next mask."""
     stream, position = rng.reserve(rate(p).words(n))
-    return Mask(stream, position, rate(p), (n,))
+    return Mask(Draw(stream, position, rate(p)), (n,))
 
 
 def at(stream: Stream, position: int, n: int, p: float) -> Mask:
     """Return the mask of a draw at a position."""
-    return Mask(stream, position, rate(p), (n,))
+    return Mask(Draw(stream, position, rate(p)), (n,))
 
 
 def ones(octets: np.ndarray) -> int:
@@ -247,12 +248,12 @@ def _read(mask: Mask) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
     For thresholds whose first twelve bits are ones: undecided is whose bits are all ones.
     """
-    words_a_block = mask._rate.block_words
+    drawn, rate = mask._draw, mask._draw.rate
     for start in range(0, mask.size, AT_ONCE):
         part = mask[start : start + AT_ONCE]
-        at_block = mask._draw + start // BLOCK * words_a_block
-        words = mask._stream.words(at_block, mask._rate.words(part.size)).reshape(-1, words_a_block)
-        second = words[:, : 8 * mask._rate.second].reshape(len(words), -1, 8)
+        at_block = drawn.position + start // BLOCK * rate.block_words
+        words = drawn.stream.words(at_block, rate.words(part.size)).reshape(-1, rate.block_words)
+        second = words[:, : 8 * rate.second].reshape(len(words), -1, 8)
         first = words[:, -256:].reshape(-1, 8, 4, 8)  # block, strip, plane, word
         undecided = _unpacked(np.bitwise_and.reduce(first, axis=2).reshape(len(words), -1))
         tied = _unpacked(np.bitwise_and.reduce(second, axis=1))

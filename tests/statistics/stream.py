@@ -27,6 +27,7 @@ import numba
 import numpy as np
 
 import fastdrop
+from fastdrop.backends import Draw
 from fastdrop.mask_format import rate
 from fastdrop.masks.mask import Mask
 from fastdrop.rng import Stream
@@ -54,12 +55,13 @@ def main() -> None:
 def stream(name: str, seed: int, p: float, of: str) -> Iterator[memoryview]:
     """Yield pieces of the bit stream that the command line asks for."""
     sources = masks_of(name, seed, of)
-    draw, position = DRAW // len(sources), 0
+    size, position = DRAW // len(sources), 0
     while True:
-        masks = [Mask(source, position, rate(p), (draw,)).to_packed() for source in sources]
+        drawn = [Draw(source, position, rate(p)) for source in sources]
+        masks = [Mask(draw, (size,)).to_packed() for draw in drawn]
         words = np.stack([mask.view(np.uint64) for mask in masks], axis=1).reshape(-1)
         yield memoryview(words if p == 0.5 else pairs(words)).cast("B")
-        position += rate(p).words(draw)
+        position += rate(p).words(size)
 
 
 def masks_of(name: str, seed: int, of: str) -> list[Stream]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastdrop
+from fastdrop.backends import Draw
 from fastdrop.mask_format import BLOCK, ONE, PRECISION, rate
 from fastdrop.masks.mask import Mask
 from fastdrop.rng import Stream
@@ -110,7 +111,7 @@ def test_as_many_of_all_numbers_are_kept_as_the_threshold_says(
         words = block(p, number) if r.planes else np.zeros(0, np.uint64)
         assert len(words) == r.block_words
         monkeypatch.setattr(Written, "block", words, raising=False)
-        mask = Mask(stream, 0, r, (BLOCK,))
+        mask = Mask(Draw(stream, 0, r), (BLOCK,))
         assert int(np.bitwise_count(mask.to_packed()).sum()) == expected
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastdrop
+from fastdrop.backends import Draw
 from fastdrop.mask_format import rate
 from fastdrop.masks.mask import Mask
 
@@ -19,7 +20,7 @@ import stream
 @pytest.mark.parametrize("p", [0.5, 0.1])
 def test_the_first_of_two_elements_that_differ_is_taken(p: float) -> None:
     source, _ = fastdrop.Philox4x32(1).reserve(0)
-    mask = Mask(source, 0, rate(p), (1 << 16,))
+    mask = Mask(Draw(source, 0, rate(p)), (1 << 16,))
     first, second = mask.to_bool().reshape(-1, 2).T
     expected = np.packbits(first[first != second], bitorder="little")
     got = stream.pairs(mask.to_packed().view(np.uint64)).view(np.uint8)
@@ -41,5 +42,5 @@ def test_masks_take_turns_word_by_word(of: str) -> None:
     assert len(set(sources)) == len(sources) == stream.MASKS
     words = np.frombuffer(next(stream.stream("philox", 3, 0.5, of)), "<u8")
     for turn, source in enumerate(sources):
-        mask = Mask(source, 0, rate(0.5), (640,))
+        mask = Mask(Draw(source, 0, rate(0.5)), (640,))
         assert words[turn :: stream.MASKS][:10].tolist() == mask.to_packed().view("<u8").tolist()

@@ -1,29 +1,26 @@
-/* Whole operations of dropout's relatives: shared masks, operands, any form. */
+/* Dropout and its relatives on whole arrays: every layout, every thread, one pass over memory. */
 #ifndef DROP_EVALUATE_H
 #define DROP_EVALUATE_H
 
-#include "drivers/walk.h"
+#include <limits.h>
 
-/* Axes, outermost first, and the strides of arrays that are walked together. */
-typedef struct {
-    int ndim, arrays;
-    ptrdiff_t shape[DROP_MAX_DIMS], stride[1 + DROP_INPUTS][DROP_MAX_DIMS];
-} drop_grid;
+#include "drivers/arrays.h"
+#include "runtime/tasks.h"
+
+enum { DROP_NO_MEMORY = INT_MIN };
 
 typedef struct {
-    const uint64_t *bits;  /* packed keep bits, walked by mask_grid; NULL: from `mask`, in order */
     const drop_mask *mask;
-    uint64_t first;        /* the mask's element for the first of x, in order */
-    drop_grid mask_grid;   /* one array: strides in mask elements */
-    drop_grid grid;        /* y, x and the operands: strides in bytes */
-    const char *at[DROP_INPUTS];
-    char *y;
+    uint64_t first;       /* the mask's element for the first of x; the others' follow in C order */
+    const uint64_t *bits; /* or, if it is not NULL, packed keep bits, and how many of them lie */
+    ptrdiff_t bit_stride[DROP_MAX_DIMS]; /* between neighbours along each axis */
     drop_form form;
-    drop_dtype dtype;
     drop_numbers numbers;
+    drop_arrays arrays; /* inputs as many as the form has */
 } drop_operation;
 
-/* Joins the grids' axes where it can. Returns 0, or what `fill` returned if it failed. */
-int drop_evaluate(const drop_kernels *kernels, drop_operation *op, int threads);
+/* Changes the arrays' axes. Returns 0, what `fill` returned if it failed, or DROP_NO_MEMORY, and then
+ * nothing has been written. */
+int drop_evaluate(const drop_kernels *kernels, drop_operation *op, drop_workers by);
 
 #endif

@@ -2,8 +2,8 @@
 #ifndef DROP_NOISE_H
 #define DROP_NOISE_H
 
-#include "kernels/kernels.h"
-#include "drivers/walk.h"
+#include "drivers/arrays.h"
+#include "runtime/tasks.h"
 
 typedef struct {
     fastdrop_fill fill;
@@ -13,9 +13,9 @@ typedef struct {
     double spread;
 } drop_noise;
 
-/* Joins the arrays' axes where it can. Returns 0, or what `fill` returned if it failed. One
+/* Changes the arrays' axes. Returns 0, or what `fill` returned if it failed. One
  * thread asks for the words of arrays in C order in order. */
 int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *arrays,
-                   drop_dtype dtype, int threads);
+                   drop_workers by);
 
 #endif

@@ -10,18 +10,38 @@
 #include <emmintrin.h>
 #endif
 
-#include "kernels/kernels.h"
+#include "drivers/arrays.h"
+#include "runtime/tasks.h"
 
 enum {
     BLOCKS_PER_TASK = 8, /* at least */
     TASKS_PER_THREAD = 8, /* so that a slow thread costs an eighth of its share */
-    DROP_SERIAL_BELOW = 1 << 19, /* elements: waking a thread takes 40 us, and one is done before */
-    /* Memory would idle while a block's bits are made, so this many bytes of x are
+    /* Elements under a mask: fewer are done before other threads have begun. To wake one of the
+     * pool's takes 40 us, and a team's only have to meet. */
+    DROP_SERIAL_BELOW = 1 << 19,
+    TEAM_SERIAL_BELOW = 1 << 16,
+    /* Memory would idle while a block's bits are made, so this many bytes of each input are
      * asked for before. More measured slower: the requests then hold up the work. */
     PREFETCH = 2048,
 };
 
 static inline uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+/* Those who share out work that takes as long as so many elements under a mask. */
+static inline drop_workers workers_for(drop_workers by, uint64_t elements)
+{
+    if (elements < (by.team ? TEAM_SERIAL_BELOW : DROP_SERIAL_BELOW)) by.threads = 1;
+    return by;
+}
+
+/* A team's thread has one task: what it had in an operation before, its core's cache still holds. */
+static inline uint64_t blocks_per_task(uint64_t blocks, drop_workers by)
+{
+    const uint64_t threads = by.threads > 1 ? (uint64_t)by.threads : 1;
+    if (by.team) return (blocks + threads - 1) / threads;
+    const uint64_t n = threads > 1 ? blocks / (threads * TASKS_PER_THREAD) : blocks;
+    return n > BLOCKS_PER_TASK ? n : BLOCKS_PER_TASK;
+}
 
 /* What Linux says of the third-level cache, in bytes; 0 if it says nothing. */
 static inline long cache_by_linux(void)
@@ -53,29 +73,30 @@ static inline uint64_t last_level_cache(void)
     return size;
 }
 
-static inline int drop_item_size(drop_dtype dtype)
+/* Inputs that are not the output itself. */
+static inline int count_others(const drop_arrays *a)
 {
-    static const int size[DROP_DTYPES] = {[DROP_F16] = 2, [DROP_BF16] = 2, [DROP_F32] = 4,
-                                          [DROP_F64] = 8, [DROP_C64] = 8, [DROP_C128] = 16};
-    return size[dtype];
+    int others = 0;
+    for (int k = 1; k < a->count; k++) others += a->at[k] != a->at[0];
+    return others;
 }
 
-static inline int is_uncached(int arrays, uint64_t elements, drop_dtype dtype)
+/* Whether no cache holds all arrays. */
+static inline int is_uncached(const drop_arrays *a, uint64_t elements)
 {
-    return (uint64_t)arrays * elements * (uint64_t)drop_item_size(dtype) > last_level_cache();
+    const uint64_t bytes = (uint64_t)(1 + count_others(a)) * elements * (uint64_t)drop_item_size(a->dtype);
+    return bytes > last_level_cache();
 }
 
-/* The pipeline for contiguous arrays under a mask, from an element of it on; NULL if there is none. */
-static inline drop_pipe_run find_pipe(const drop_kernels *kernels, const drop_mask *mask, uint64_t first,
-                                      drop_dtype dtype)
-{
-    return mask->fill == kernels->philox4x32 && first % DROP_BLOCK == 0 ? kernels->pipe[dtype] : NULL;
-}
+/* Whether no input is the output, whose old lines need not be read then. */
+static inline int is_apart(const drop_arrays *a) { return count_others(a) == a->count - 1; }
 
-static inline uint64_t blocks_per_task(uint64_t blocks, int threads)
+/* Whether each array's elements lie side by side, once axes are joined. */
+static inline int is_contiguous(const drop_arrays *a)
 {
-    const uint64_t n = threads > 1 ? blocks / ((uint64_t)threads * TASKS_PER_THREAD) : blocks;
-    return n > BLOCKS_PER_TASK ? n : BLOCKS_PER_TASK;
+    int even = a->ndim == 1;
+    for (int k = 0; k < a->count; k++) even &= a->stride[k][0] == drop_item_size(a->dtype);
+    return even;
 }
 
 /* Makes streamed stores visible to the thread that waits for this one. */

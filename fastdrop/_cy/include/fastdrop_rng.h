@@ -1,8 +1,8 @@
-/* The C side of fastdrop's RNG seam: what a third-party generator provides.
+/* The C part of fastdrop's RNG interface: what a third-party generator provides.
  *
  * Fill in one `fastdrop_rng` with static storage, wrap it in a PyCapsule named
  * FASTDROP_RNG_CAPSULE, and hand that capsule to fastdrop as the `capsule`
- * attribute of a registered class (docs/design.md, "The RNG seam").
+ * attribute of a registered class (docs/design.md, "The RNG interface").
  */
 #ifndef FASTDROP_RNG_H
 #define FASTDROP_RNG_H

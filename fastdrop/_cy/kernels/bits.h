@@ -32,18 +32,6 @@ static inline void copy_bits(uint64_t *out, uint64_t to, const uint64_t *from, u
     }
 }
 
-/* Appends n copies of a bit, as copy_bits does. */
-static inline void fill_bits(uint64_t *out, uint64_t to, uint64_t bit, uint64_t n)
-{
-    while (n > 0) {
-        unsigned room = 64 - to % 64, take = n < room ? (unsigned)n : room;
-        uint64_t v = -bit >> (64 - take);
-        if (room == 64) out[to / 64] = v;
-        else out[to / 64] |= v << (to % 64);
-        to += take, n -= take;
-    }
-}
-
 /* Bit c of word r and bit r of word c change places (Warren, "Hacker's
  * Delight", section 7-3): ever smaller off-diagonal squares are exchanged. */
 static inline void transpose_bits(uint64_t *square)

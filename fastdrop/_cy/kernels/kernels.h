@@ -1,4 +1,4 @@
-/* What one instruction set's build of kernels.c offers to the rest. */
+/* What one instruction set's build of kernels.c and apply.c offers to the rest. */
 #ifndef DROP_KERNELS_H
 #define DROP_KERNELS_H
 
@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "include/fastdrop_rng.h"
+#include "kernels/rows.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "packed masks are written as little-endian words"
@@ -19,7 +20,30 @@ enum {
     DROP_STRIP_WORDS = DROP_STRIP / 64,
 };
 
-typedef enum { DROP_F16, DROP_BF16, DROP_F32, DROP_F64, DROP_C64, DROP_C128, DROP_DTYPES } drop_dtype;
+typedef enum {
+#define DTYPE_EACH(name, CODE, ...) DROP_##CODE,
+#include "kernels/dtypes.def"
+    DROP_DTYPES
+} drop_dtype;
+
+/* NumPy's name of a dtype, and the bytes of an element. */
+static inline const char *drop_dtype_name(drop_dtype dtype)
+{
+    static const char *const names[] = {
+#define DTYPE_EACH(name, CODE, numpy, ...) #numpy,
+#include "kernels/dtypes.def"
+    };
+    return names[dtype];
+}
+
+static inline int drop_item_size(drop_dtype dtype)
+{
+    static const int sizes[] = {
+#define DTYPE_EACH(name, CODE, numpy, NUM, bytes, ...) bytes,
+#include "kernels/dtypes.def"
+    };
+    return sizes[dtype];
+}
 
 /* What an operation returns if `fill` returned 0 and had not written its last word. */
 enum { DROP_UNWRITTEN = INT_MIN + 1 };
@@ -57,10 +81,31 @@ typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdi
 typedef int (*drop_pipe_run)(const drop_mask *mask, uint64_t block, uint64_t blocks, const char *x,
                              const char *u, char *y, double scale, int streaming, ptrdiff_t prefetch);
 
-/* What is written (backends/form.py, in its order). */
-typedef enum { DROP_SCALE, DROP_AFFINE, DROP_ADD, DROP_BIAS, DROP_BIAS_ADD, DROP_RELU,
-               DROP_RELU_GRAD, DROP_GELU, DROP_GELU_GRAD, DROP_GELU_TANH, DROP_GELU_TANH_GRAD,
-               DROP_SILU, DROP_SILU_GRAD, DROP_FORMS } drop_form;
+/* What is written. */
+typedef enum {
+#define FORM_EACH(name, CODE, ...) DROP_##CODE,
+#include "kernels/forms.def"
+    DROP_FORMS
+} drop_form;
+
+/* backends/form.py's name of a form, and how many arrays it takes beside x. */
+static inline const char *drop_form_name(drop_form form)
+{
+    static const char *const names[] = {
+#define FORM_EACH(name, ...) #name,
+#include "kernels/forms.def"
+    };
+    return names[form];
+}
+
+static inline int drop_form_operands(drop_form form)
+{
+    static const int counts[] = {
+#define FORM_EACH(name, CODE, operands, ...) operands,
+#include "kernels/forms.def"
+    };
+    return counts[form];
+}
 
 enum { DROP_INPUTS = 3 }; /* x and two operands at most */
 
@@ -92,8 +137,8 @@ typedef struct {
     fastdrop_fill philox4x32, philox4x64, pcg64;
     int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
     drop_ones_run ones[DROP_ONES];
-    drop_apply_run apply[DROP_DTYPES];
-    drop_pipe_run pipe[DROP_DTYPES];
+    const drop_apply_run *apply; /* by dtype */
+    const drop_pipe_run *pipe;   /* by dtype */
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */
     drop_noise_run noise[DROP_DTYPES];           /* none for complex numbers */
 } drop_kernels;

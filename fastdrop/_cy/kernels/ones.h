@@ -15,7 +15,7 @@ static void ones_u8(const uint64_t *keep, size_t n, void *to)
 {
     uint8_t *out = to;
     size_t i = 0;
-#if defined(__AVX2__)
+#if DROP_AVX2
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u);
     const __m256i byte = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     for (; i + 32 <= n; i += 32) {
@@ -37,7 +37,7 @@ static void ones_bf16(const uint64_t *keep, size_t n, void *to)
     enum { ONE = 0x3f80 };
     uint16_t *out = to;
     size_t i = 0;
-#if defined(__AVX2__)
+#if DROP_AVX2
     const __m256i bit = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192,
                                           16384, (short)32768);
     const __m256i one = _mm256_set1_epi16(ONE);

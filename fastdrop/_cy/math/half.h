@@ -9,7 +9,7 @@ DROP_INLINE vu32 round_bf16(vf32 v)
 {
     vu32 bits = (vu32)v, rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
     /* Rounding could carry a NaN over into infinity. */
-#if defined(__AVX512F__)
+#if DROP_AVX512
     __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
     return (vu32)_mm512_mask_or_epi32((__m512i)rounded, is_nan, (__m512i)bits,
                                       _mm512_set1_epi32(0x400000));
@@ -41,7 +41,7 @@ static int has_no_halves(float scale)
 DROP_INLINE vu16 round_upper(vu16 upper, vu16 lower)
 {
     const vu16 least = (~upper & 1) | 0x8000u;
-#if defined(__AVX512BW__)
+#if DROP_AVX512
     const __mmask32 up = _mm512_cmpge_epu16_mask((__m512i)lower, (__m512i)least);
     return (vu16)_mm512_mask_add_epi16((__m512i)upper, up, (__m512i)upper, _mm512_set1_epi16(1));
 #else
@@ -49,24 +49,35 @@ DROP_INLINE vu16 round_upper(vu16 upper, vu16 lower)
 #endif
 }
 
-#if defined(__F16C__)
+#if DROP_AVX512
+
+DROP_INLINE vf32 widen_f16(vh16 h) { return (vf32)_mm512_cvtph_ps((__m256i)h); }
+DROP_INLINE vh16 narrow_f16(vf32 v)
+{
+    return (vh16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
+}
+
+#elif DROP_AVX2 && DROP_F16C
+
+DROP_INLINE vf32 widen_f16(vh16 h) { return (vf32)_mm256_cvtph_ps((__m128i)h); }
+DROP_INLINE vh16 narrow_f16(vf32 v)
+{
+    return (vh16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+}
+
+#elif DROP_F16C
 
 DROP_INLINE vf32 widen_f16(vh16 h)
 {
-#if defined(__AVX512F__)
-    return (vf32)_mm512_cvtph_ps((__m256i)h);
-#else
-    return (vf32)_mm256_cvtph_ps((__m128i)h);
-#endif
+    __m128i half = _mm_setzero_si128();
+    memcpy(&half, &h, sizeof h);
+    return (vf32)_mm_cvtph_ps(half);
 }
 
 DROP_INLINE vh16 narrow_f16(vf32 v)
 {
-#if defined(__AVX512F__)
-    return (vh16)_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT);
-#else
-    return (vh16)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
-#endif
+    const __m128i half = _mm_cvtps_ph((__m128)v, _MM_FROUND_TO_NEAREST_INT);
+    return DROP_LOAD(vh16, &half);
 }
 
 #else

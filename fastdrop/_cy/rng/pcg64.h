@@ -68,7 +68,7 @@ DROP_INLINE void pcg64_scalar(u128 state, u128 increment, uint64_t n, uint64_t *
     for (uint64_t i = 0; i < n; i++) out[i] = pcg64_output(lane[i]);
 }
 
-#if defined(__AVX512IFMA__)
+#if DROP_IFMA
 
 /* 128-bit numbers in eight lanes, as limbs of 52, 52 and 24 bits. */
 typedef struct { __m512i limb[3]; } pcg64_lanes;
@@ -143,7 +143,7 @@ static int pcg64_fill(const void *key, uint64_t position, uint64_t n, uint64_t *
     const u128 increment = DROP_U128(k[2], k[3]);
     const pcg64_stride leap = pcg64_leap(position, increment);
     u128 state = DROP_U128(k[0], k[1]) * leap.multiplier + leap.increment;
-#if defined(__AVX512IFMA__)
+#if DROP_IFMA
     const uint64_t done = pcg64_vector(state, increment, n, out);
     if (done) {
         const pcg64_stride on = pcg64_leap(done, increment);

@@ -138,7 +138,7 @@ static int philox4x32_fill(const void *key, uint64_t position, uint64_t n, uint6
 }
 
 /* Every eighth of 128 words: out[i] is word position + 8 * i. Returns 0 if it did nothing. */
-static int philox4x32_eighths(const void *key, uint64_t position, uint64_t *out)
+static inline int philox4x32_eighths(const void *key, uint64_t position, uint64_t *out)
 {
     enum { SIDE = 2, COUNTERS = SIDE * DROP_LANES64 };
     uint64_t k[2], batch[2 * COUNTERS];

@@ -45,7 +45,7 @@ DROP_INLINE void philox4x64_skip(uint64_t *counter, uint64_t n)
     }
 }
 
-#if defined(__AVX512IFMA__)
+#if DROP_IFMA
 
 /* x * m as 128 bits, from 52-bit limbs: madd52 reads the low 52 bits of its
  * factors, so x and m stand for their own low limbs. */
@@ -123,7 +123,7 @@ static int philox4x64_fill(const void *key, uint64_t position, uint64_t n, uint6
     philox4x64_skip(counter, position / 4);
     philox4x64_skip(counter, 1);
     uint64_t skip = position % 4;
-#if defined(__AVX512IFMA__)
+#if DROP_IFMA
     enum { BATCH = 4 * DROP_PHILOX4X64_BLOCKS };
     while (skip == 0 && n >= BATCH && counter[0] <= UINT64_MAX - DROP_PHILOX4X64_BLOCKS) {
         philox4x64_batch(k, counter, out);

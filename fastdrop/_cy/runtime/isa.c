@@ -1,9 +1,17 @@
 #include "runtime/isa.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
+/* A build for one processor, whose flags name it, may have the baseline alone. */
+#if defined(__x86_64__) && !defined(DROP_BASELINE_ONLY)
+#define HAS_OTHERS 1
+#else
+#define HAS_OTHERS 0
+#endif
+
 extern const drop_kernels drop_kernels_baseline;
-#if defined(__x86_64__)
+#if HAS_OTHERS
 #include <cpuid.h>
 
 extern const drop_kernels drop_kernels_avx2, drop_kernels_avx512;
@@ -38,7 +46,7 @@ static void look(void)
 {
     int n = 0;
     if (available[0]) return;
-#if defined(__x86_64__)
+#if HAS_OTHERS
     __builtin_cpu_init();
     if (has_avx512()) available[n++] = &drop_kernels_avx512;
     if (has_avx2()) available[n++] = &drop_kernels_avx2;
@@ -64,3 +72,14 @@ const drop_kernels *drop_isa_kernels(const char *name)
         if (strcmp(name, available[i]->name) == 0) return available[i];
     return NULL;
 }
+
+static _Atomic(const char *) newest_pipeline;
+
+void drop_note_pipeline(const drop_kernels *kernels)
+{
+    /* Read first: threads share the line, and it hardly ever changes. */
+    if (atomic_load_explicit(&newest_pipeline, memory_order_relaxed) != kernels->name)
+        atomic_store_explicit(&newest_pipeline, kernels->name, memory_order_relaxed);
+}
+
+const char *drop_take_pipeline(void) { return atomic_exchange(&newest_pipeline, NULL); }

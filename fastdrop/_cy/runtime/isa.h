@@ -10,4 +10,9 @@ const char *const *drop_isa_names(void);
 /* The kernels of a name, or the best for NULL; NULL if the name is not available. */
 const drop_kernels *drop_isa_kernels(const char *name);
 
+/* Notes that a pipeline of these kernels has run. Tests ask for it, which also forgets it: nothing
+ * else would show if masks went the longer way. */
+void drop_note_pipeline(const drop_kernels *kernels);
+const char *drop_take_pipeline(void);
+
 #endif

@@ -3,7 +3,7 @@
  * beside torch's) slow each other down a hundredfold, and its static shares wait for the
  * slowest thread. docs/design.md has the measurements.
  */
-#include "runtime/pool.h"
+#include "runtime/tasks.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -46,8 +46,7 @@ static atomic_uint gate;
 static atomic_int sleepers;
 static atomic_llong next_task;
 static atomic_llong task_count;
-static drop_task task_function;
-static void *task_context;
+static drop_tasks *open_tasks;
 static unsigned task_rounding;
 
 static int workers;
@@ -83,9 +82,9 @@ static void set_rounding(unsigned rounding)
 
 static void run_tasks(void)
 {
-    long long task;
-    while ((task = atomic_fetch_add(&next_task, 1)) < task_count)
-        task_function(task_context, task);
+    long long number;
+    while ((number = atomic_fetch_add(&next_task, 1)) < task_count)
+        if (run_task(open_tasks, number)) atomic_store(&next_task, task_count); /* no more of them */
 }
 
 static int may_enter(uint32_t g)
@@ -177,19 +176,14 @@ static void hire(int wanted)
     pthread_attr_destroy(&attributes);
 }
 
-void drop_parallel(int threads, int64_t tasks, drop_task task, void *context)
+int drop_run_by_pool(drop_tasks *tasks, int threads)
 {
-    if (threads > tasks) threads = (int)tasks;
-    if (threads <= 1 || pthread_mutex_trylock(&busy) != 0) {
-        for (int64_t i = 0; i < tasks; i++) task(context, i);
-        return;
-    }
+    if (pthread_mutex_trylock(&busy) != 0) return 0;
     hire(threads - 1);
     int helpers = workers < threads - 1 ? workers : threads - 1;
-    task_function = task;
-    task_context = context;
+    open_tasks = tasks;
     task_rounding = get_rounding();
-    atomic_store(&task_count, tasks);
+    atomic_store(&task_count, tasks->count);
     atomic_store(&next_task, 0);
     atomic_store(&gate, OPEN | (uint32_t)helpers * PLACE);
     if (atomic_load(&sleepers) > 0) {
@@ -202,4 +196,5 @@ void drop_parallel(int threads, int64_t tasks, drop_task task, void *context)
     for (int spins = 0; atomic_load(&gate) & INSIDE;)
         wait_a_little(&spins);
     pthread_mutex_unlock(&busy);
+    return 1;
 }

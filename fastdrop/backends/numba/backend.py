@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import threading
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 import numba
 import numpy as np
-from numba.core.compiler_lock import global_compiler_lock
 from numpy.typing import NDArray
 
+from ..._formulas.normal import Noise
 from ...arrays import Array, dtype_name, is_plain, prepare
 from ...mask_format import BLOCK, Rate
 from ...rng import PCG64, RNG, AnyRNG, Philox, Philox4x32, Stream
-from ...rng.base import check_status, fill_address
-from ...sharing import Strides, c_strides
-from ...threads import get_num_threads
-from ..base import NOTHING_WRITTEN, Backend
+from ...rng.base import check_status, compiled_fills, fill_address
+from ...sharing import Strides, c_strides, span
+from ..base import NOTHING_WRITTEN, Backend, Draw
 from ..form import SCALE, Form
-from . import kernels
+from . import generators, kernels, threads
+from .blocks import compare_address
+from .compiling import Kernel
+from .contiguous import has_pipe
+from .layouts import AXIS
 
-_TWINS: Final[dict[type[RNG], str]] = {
+# Generators that Numba's code is used for, compiled extension or not.
+_OWN: Final[dict[type[RNG], str]] = {
     Philox4x32: "philox4x32",
     Philox: "philox",
     PCG64: "pcg64",
 }
+compiled_fills.update({kind: partial(generators.fill_address, name) for kind, name in _OWN.items()})
 _SIGN: Final = 1 << 63
 _SURELY_CACHED: Final = 1 << 19  # elements
 _PARALLEL_FROM: Final = 1 << 18  # with fewer, waking threads costs more than it gains
+_ROW: Final = 64  # words that are drawn at once where memory has another order
 
 
 class NumbaBackend(Backend):
@@ -41,12 +43,10 @@ class NumbaBackend(Backend):
 
     name = "numba"
 
-    def bits(
-        self, stream: Stream, draw: int, rate: Rate, first: int, n: int, out: NDArray[np.uint8]
-    ) -> None:
+    def bits(self, draw: Draw, n: int, out: NDArray[np.uint8]) -> None:
         if n == 0:
             return
-        words, skip = _words(stream, draw, rate, first, n)
+        words, skip = _words(draw, n)
         words, down = words[skip // 64 :], skip % 64
         if down:
             above = np.append(words[1:], np.uint64(0)) << np.uint64(64 - down)
@@ -65,37 +65,42 @@ class NumbaBackend(Backend):
         words = rate.words(x.size)
         stream, position = rng.reserve(words)
         try:
-            self.apply(stream, position, rate, 0, x, y)
+            self._apply(stream, position, rate, 0, x, y)
         except NOTHING_WRITTEN:
             rng.give_back(stream, position, words)
             raise
         return y, stream, position
 
-    def apply(
-        self, stream: Stream, draw: int, rate: Rate, first: int, x: Array, out: Array
+    def apply(self, draw: Draw, x: Array, out: Array) -> None:
+        self._apply(draw.stream, draw.position, draw.rate, draw.first, x, out)
+
+    def _apply(
+        self, stream: Stream, position: int, rate: Rate, first: int, x: Array, out: Array
     ) -> None:
+        # Without a Draw, which takes a tenth of a small array's call to make.
         n = x.size
         if n == 0:
             return
         if not (x.flags.c_contiguous and (out is x or out.flags.c_contiguous)):
-            words, skip = _words(stream, draw, rate, first, n)
-            _walk(words, skip, c_strides(x.shape), rate.scale, SCALE, x, out)
+            drawn = Draw(stream, position, rate, first)
+            self.evaluate(drawn, c_strides(x.shape), SCALE, x, out)
             return
         past_caches = n > _SURELY_CACHED and 2 * out.nbytes > last_level_cache() and x is not out
         algorithm: Any = stream.algorithm
         which = x.dtype, algorithm, rate.block_words, past_caches
         if stream.sequential:
+            mask = _signed(position), compare_address(), rate.threshold
             kernel = _apply_kernel(*which)
-            _run_blocks(kernel, stream, draw, rate, first, n, rate.scale, id(x), id(out))
+            _run(kernel, n, stream, *mask, first, n, rate.scale, id(x), id(out))
             return
-        # What `_run_blocks` does, said again for the time that a call takes.
+        # What `_run` does, said again for the time that a call takes.
         kernel, fill, compare = _apply_call(*which)
-        run = kernel.serial if n < _PARALLEL_FROM else _choose(kernel)
-        status = run(
+        arguments = (
+            None,
             fill,
-            compare,
             stream.key_address,
-            draw if draw < _SIGN else draw - 2 * _SIGN,
+            position if position < _SIGN else position - 2 * _SIGN,
+            compare,
             rate.threshold,
             first,
             n,
@@ -103,8 +108,14 @@ class NumbaBackend(Backend):
             id(x),
             id(out),
         )
+        status = kernel.serial(*arguments) if n < _PARALLEL_FROM else threads.run(kernel, arguments)
         if status:
             check_status(status, stream.algorithm.name)
+
+    def evaluate(self, draw: Draw, strides: Strides, form: Form, x: Array, out: Array) -> None:
+        if x.size:
+            words, skip = _words(draw, span(x.shape, strides))
+            _walk(words, skip, strides, draw.rate.scale, form, x, out)
 
     def evaluate_bits(
         self,
@@ -115,82 +126,97 @@ class NumbaBackend(Backend):
         x: Array,
         out: Array,
     ) -> None:
-        if form.kind not in kernels.OPERANDS:
-            super().evaluate_bits(keep, strides, scale, form, x, out)
-        elif x.size:
+        if x.size:
             _walk(keep, 0, strides, scale, form, x, out)
 
+    def add_noise(self, stream: Stream, position: int, noise: Noise, x: Array, out: Array) -> None:
+        if x.size == 0:
+            return
+        x, out = np.squeeze(x), np.squeeze(out)
+        words = c_strides(x.shape)
+        if stream.sequential or _last_is_fastest(out):
+            _add_noise(stream, position, noise, _merged(_axes(x.shape, words, out, x)), x, out)
+            return
+        # Words lie in the order of the last axis, and memory does not. A part of a row of words,
+        # and as many of those that lie beside it in memory as there are, and then the next part.
+        whole = x.shape[-1] // _ROW * _ROW
+        for begin, end, row in ((0, whole, _ROW), (whole, x.shape[-1], x.shape[-1] - whole)):
+            if begin < end:
+                parts = [a[..., begin:end] for a in (x, out)]
+                *axes, last = _axes(parts[0].shape, words, *parts[::-1])
+                length, *steps = last
+                axes.append((length // row, *(row * step for step in steps)))
+                axes = [*_by_memory(axes), (row, *steps)]
+                _add_noise(stream, position + begin, noise, _merged(axes), *parts)
+
     def info(self) -> dict[str, Any]:
-        return {"numba": numba.__version__, "numba threading layer": _layer() or "not started"}
+        layer = threads.layer() or "not started"
+        return {"numba": numba.__version__, "numba threading layer": layer}
 
 
 @cache
 def _apply_kernel(
     dtype: np.dtype[Any], algorithm: type[RNG], words: int, past_caches: bool
-) -> kernels.Kernel:
+) -> Kernel:
     name = str(dtype_name(dtype))
-    pipes = algorithm is Philox4x32 and kernels.has_pipe(name, words)
+    pipes = algorithm is Philox4x32 and has_pipe(name, words)
     return kernels.apply_kernel(name, words if pipes else 0, past_caches)
 
 
 @cache
-def _functions(algorithm: type[RNG]) -> tuple[int, int]:
-    """Return a generator's `fastdrop_fill`, its own or a twin, and the comparison: addresses."""
-    if algorithm in _TWINS:
-        fill = kernels.fill_address(_TWINS[algorithm])
-    else:
-        fill = fill_address(algorithm)
+def _fill_of(algorithm: type[RNG]) -> int:
+    """Return the address of a generator's `fastdrop_fill`: Numba's, or its own."""
+    if algorithm in _OWN:
+        return generators.fill_address(_OWN[algorithm])
+    fill = fill_address(algorithm)
     if fill == 0:
         raise TypeError(
             "rng must have a capsule to run on the numba backend, "
             f"but {algorithm.__qualname__}.capsule is None"
         )
-    return fill, kernels.compare_address()
+    return fill
 
 
 @cache
 def _apply_call(
     dtype: np.dtype[Any], algorithm: Any, words: int, past_caches: bool
-) -> tuple[kernels.Kernel, int, int]:
-    """Return what `_apply_kernel` and `_functions` do."""
-    functions = _functions(algorithm)  # a generator without a capsule is refused first
-    return _apply_kernel(dtype, algorithm, words, past_caches), *functions
+) -> tuple[Kernel, int, int]:
+    """Return a kernel, and the functions that it calls."""
+    fill = _fill_of(algorithm)  # a generator without a capsule is refused first
+    return _apply_kernel(dtype, algorithm, words, past_caches), fill, compare_address()
 
 
-def _words(
-    stream: Stream, draw: int, rate: Rate, first: int, n: int
-) -> tuple[NDArray[np.uint64], int]:
-    """Return the keep bits of the blocks that hold n elements, and the first's bit number."""
-    skip = first % BLOCK
-    words = np.empty(-(-(skip + n) // BLOCK) * BLOCK // 64, np.uint64)
-    _run_blocks(kernels.bits_kernel(), stream, draw, rate, first - skip, skip + n, id(words))
-    return words, skip
-
-
-def _run_blocks(
-    kernel: kernels.Kernel,
-    stream: Stream,
-    draw: int,
-    rate: Rate,
-    first: int,
-    n: int,
-    *arguments: Any,
-) -> None:
-    """Run a kernel over the blocks that hold elements first to first + n - 1."""
-    if draw >= _SIGN:
-        draw -= 2 * _SIGN  # the kernels' numbers are signed, and their sums go round
+def _run(kernel: Kernel, n: int, stream: Stream, *arguments: Any) -> None:
+    """Run a kernel, which takes addresses of `fastdrop_fill` and key first, on n elements."""
     if stream.sequential:
         opened = stream.open()  # bound to a name: the kernel gets no more than its address
-        functions = kernels.fill_address("sequential"), kernels.compare_address()
+        fill, key = generators.fill_address("sequential"), opened.ctypes.data
         # Such a generator has one order to be asked in: no second thread.
-        run, key = kernel.serial, opened.ctypes.data
+        status = kernel.serial(None, fill, key, *arguments)
     else:
         algorithm: Any = stream.algorithm
-        functions, key = _functions(algorithm), stream.key_address
-        run = kernel.serial if n < _PARALLEL_FROM else _choose(kernel)
-    status = run(*functions, key, draw, rate.threshold, first, n, *arguments)
+        fill, key = _fill_of(algorithm), stream.key_address
+        if n < _PARALLEL_FROM:
+            status = kernel.serial(None, fill, key, *arguments)
+        else:
+            status = threads.run(kernel, (None, fill, key, *arguments))
     if status:
         check_status(status, stream.algorithm.name)
+
+
+def _signed(position: int) -> int:
+    """Return a position for the kernels: their numbers are signed, and their sums go round."""
+    return position if position < _SIGN else position - 2 * _SIGN
+
+
+def _words(draw: Draw, n: int) -> tuple[NDArray[np.uint64], int]:
+    """Return the keep bits of the blocks that hold n elements, and the first's bit number."""
+    skip = draw.first % BLOCK
+    n += skip
+    words = np.empty(-(-n // BLOCK) * BLOCK // 64, np.uint64)
+    mask = _signed(draw.position), compare_address(), draw.rate.threshold
+    _run(kernels.bits_kernel(), n, draw.stream, *mask, draw.first - skip, n, id(words))
+    return words, skip
 
 
 def _walk(
@@ -203,29 +229,60 @@ def _walk(
     out: Array,
 ) -> None:
     """Write a form under bits that are given, the first one's number being `skip`."""
-    arrays = (out, x, *form.operands)
-    steps = [strides, *(array.strides for array in arrays)]
-    steps += [x.strides] * (len(kernels.AXIS) - 1 - len(steps))
-    axes = _axes(out.shape, steps)
+    axes = _merged(_by_memory(_axes(x.shape, strides, out, x, *form.operands)))
     kernel = kernels.walk_kernel(str(dtype_name(x.dtype)), form.kind)
     u, v = (*form.operands, x, x)[:2]
     numbers = float(scale), float(form.shift), float(form.dropped)
-    run = kernel.serial if out.size < _PARALLEL_FROM else _choose(kernel)
-    run(id(keep), skip, axes, *numbers, id(x), id(u), id(v), id(out))
+    arguments = None, id(keep), skip, axes, *numbers, id(x), id(u), id(v), id(out)
+    if x.size < _PARALLEL_FROM:
+        kernel.serial(*arguments)
+    else:
+        threads.run(kernel, arguments)
 
 
-def _axes(shape: tuple[int, ...], steps: Sequence[Strides]) -> NDArray[np.int64]:
-    """Return the axes for the kernels: out's shortest steps last, merged where all walk evenly."""
-    axes = [axis for axis in zip(shape, *steps, strict=True) if axis[0] > 1]
-    axes.sort(key=lambda axis: (-abs(axis[2]), -abs(axis[3])))
-    merged: list[tuple[int, ...]] = []
+def _add_noise(
+    stream: Stream, position: int, noise: Noise, axes: NDArray[np.int64], x: Array, out: Array
+) -> None:
+    """Write x with noise; the axes say which word an element takes, counted from `position`."""
+    kernel = kernels.noise_kernel(str(dtype_name(x.dtype)), noise.factor)
+    _run(kernel, x.size, stream, _signed(position), axes, float(noise.spread), id(x), id(out))
+
+
+# --- Axes -----------------------------------------------------------------------------------
+
+Axis = tuple[int, ...]  # a number for each name in `AXIS`
+
+
+def _axes(shape: tuple[int, ...], mask: Strides, *arrays: Array) -> list[Axis]:
+    """Return the axes of out, x and operands; x's steps stand for operands that are not there."""
+    steps = [array.strides for array in arrays]
+    steps += [steps[1]] * (len(AXIS) - 2 - len(steps))
+    return list(zip(shape, mask, *steps, strict=True))
+
+
+def _by_memory(axes: list[Axis]) -> list[Axis]:
+    """Return axes sorted: out's shortest steps last."""
+    return sorted(axes, key=lambda axis: (-abs(axis[2]), -abs(axis[3])))
+
+
+def _merged(axes: list[Axis]) -> NDArray[np.int64]:
+    """Return axes for the kernels: those that all walk evenly are one."""
+    merged: list[Axis] = []
     for axis in axes:
-        length, *rest = axis
-        if merged and list(merged[-1][1:]) == [length * step for step in rest]:
-            merged[-1] = merged[-1][0] * length, *rest
+        length, *steps = axis
+        if length == 1:
+            continue
+        if merged and list(merged[-1][1:]) == [length * step for step in steps]:
+            merged[-1] = merged[-1][0] * length, *steps
         else:
             merged.append(axis)
-    return np.array(merged or [(1,) + (0,) * len(steps)], np.int64)
+    return np.array(merged or [(1,) + (0,) * (len(AXIS) - 1)], np.int64)
+
+
+def _last_is_fastest(out: Array) -> bool:
+    """Return whether the last axis has the smallest steps."""
+    steps = list(map(abs, out.strides))
+    return not steps or steps[-1] == min(steps)
 
 
 @cache
@@ -236,67 +293,3 @@ def last_level_cache() -> int:
         with suppress(OSError, ValueError):
             sizes.append(int(file.read_text().strip().removesuffix("K")) << 10)
     return sizes[-1]
-
-
-# --- Threads --------------------------------------------------------------------------------
-
-# Numba's layer "workqueue" aborts the process when a second thread enters a
-# parallel function. Whoever finds the lock taken runs serially.
-_parallel_lock = threading.Lock()
-_serial_only = False
-
-
-def _after_fork_in_child() -> None:
-    # Numba's threads do not exist in a forked child, and its OpenMP layer kills
-    # a child that enters a parallel function. The lock's holder may be gone too.
-    global _parallel_lock, _serial_only
-    _parallel_lock = threading.Lock()
-    _serial_only = _serial_only or _layer() is not None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-    # A child forked while another thread compiles could never compile: that thread holds
-    # Numba's lock and does not exist there. So a fork waits until it can hold it itself.
-    os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
-    )
-
-
-def _before_exit() -> None:
-    # From now on Python ends each thread that asks for its lock, as a plug-in's fill may do,
-    # and OpenMP aborts the process if that thread is one of its own: it gets no more work.
-    # Those that come late find the lock taken. Work that hangs does not keep the program.
-    _parallel_lock.acquire(timeout=10)
-
-
-atexit.register(_before_exit)
-
-
-def _layer() -> str | None:
-    try:
-        return str(numba.threading_layer())
-    except ValueError:  # not started
-        return None
-
-
-def _choose(kernel: kernels.Kernel) -> Callable[..., int]:
-    """Return the function to call for many elements: it runs in parallel where it may."""
-    if _serial_only:
-        return kernel.serial
-    threads = min(get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    if threads == 1:
-        return kernel.serial
-
-    def run(*arguments: Any) -> int:
-        lock = _parallel_lock
-        if lock.locked():
-            return kernel.serial(*arguments)
-        # Not acquire and try: a KeyboardInterrupt between the two would leave it locked for
-        # good. Another thread may come first here, and then this one waits for it.
-        with lock:
-            return kernel.parallel(threads, *arguments)
-
-    return run

@@ -1,4 +1,4 @@
-"""Random words for Numba's kernels: twins of the generators in fastdrop.rng, and calls of others.
+"""Random words for Numba's kernels: the generators of fastdrop.rng, and calls of others.
 
 Numba turns uint64 with int64 into float64, hence the typed constants.
 """
@@ -14,23 +14,11 @@ from llvmlite import ir
 from numba import types
 from numpy.typing import NDArray
 
-from .steps import ROUNDS, RUN_BYTES, SIDE, STEP, philox4x32_batch
-from .vector import (
-    I32,
-    I64,
-    PAIR,
-    SOURCES,
-    WORD,
-    Value,
-    address_of,
-    call,
-    copy_bytes,
-    emitted,
-    inner,
-    like,
-    put_word,
-    stack,
-)
+from ...rng.philox4x32 import MULTIPLIERS, WEYL
+from .compiling import PAIR, WORD, address_of, emitted, inner, like
+from .memory import copy_bytes, put_word, stack
+from .steps import LATER_ROUNDS, RUN_BYTES, SIDE, STEP, philox4x32_batch
+from .vector import I32, I64, Value, call
 
 Words = NDArray[np.uint64]
 Word = Any  # np.uint64: NumPy's own types would have mypy want a cast for each shift
@@ -40,6 +28,8 @@ _WIDE_BYTES: Final = 8 * WIDE
 
 _0, _1, _32, _58, _63 = (np.uint64(n) for n in (0, 1, 32, 58, 63))
 _LOW32: Final = np.uint64(0xFFFFFFFF)
+_M0, _M1 = map(np.uint64, MULTIPLIERS)
+_W0, _W1 = map(np.uint64, WEYL)
 
 
 @emitted(types.int32)
@@ -85,15 +75,15 @@ def start_run(key: int, counter: Word, run: int) -> None:
     """
     k, upper = _words(key, 2)
     k0, k1 = k & _LOW32, k >> _32
-    b = (upper & _LOW32) * np.uint64(0xCD9E8D57)  # round 0
+    b = (upper & _LOW32) * _M1  # round 0
     put_word(run, (upper >> _32) ^ k1)
-    a = (((b >> _32) ^ (counter >> _32) ^ k0) & _LOW32) * np.uint64(0xD2511F53)  # round 1
-    k0, k1 = k0 + np.uint64(0x9E3779B9) & _LOW32, k1 + np.uint64(0xBB67AE85) & _LOW32
+    a = (((b >> _32) ^ (counter >> _32) ^ k0) & _LOW32) * _M0  # round 1
+    k0, k1 = k0 + _W0 & _LOW32, k1 + _W1 & _LOW32
     put_word(run + 8, (b & _LOW32) ^ k0)
     put_word(run + 16, (a >> _32) ^ k1)
     left = a & _LOW32  # of round 1, for round 2
-    for number in range(ROUNDS):
-        k0, k1 = k0 + np.uint64(0x9E3779B9) & _LOW32, k1 + np.uint64(0xBB67AE85) & _LOW32
+    for number in range(LATER_ROUNDS):
+        k0, k1 = k0 + _W0 & _LOW32, k1 + _W1 & _LOW32
         put_word(run + 24 + 16 * number, k0)
         put_word(run + 32 + 16 * number, k1 ^ left)
         left = _0
@@ -112,9 +102,8 @@ def fill_philox4x32(key: int, position: Word, n: int, out: int) -> None:
     while n > 0:
         start_run(key, position >> _1, run)
         low: Any = np.int64(position >> _1 & _LOW32)
-        skip: Any = np.int64(
-            position & _1
-        )  # a counter yields two words: the first may be its second
+        # A counter yields two words: the first one wanted may be its second.
+        skip: Any = np.int64(position & _1)
         left = min(n, run_left(position))
         position += np.uint64(left)
         n -= left
@@ -253,7 +242,7 @@ def _fill(variant: Any, key: int, position: Word, n: int, out: int) -> Any:
 
 @like(_fill, inline=True)
 def _fill_of(variant: Any, key: Any, position: Any, n: Any, out: Any) -> Any:
-    fill = _FILLS[variant[1].literal_value]
+    fill = _FILLS[variant[0].literal_value]
 
     def run(variant, key, position, n, out):  # type: ignore[no-untyped-def]
         fill(key, position, n, out)
@@ -263,8 +252,8 @@ def _fill_of(variant: Any, key: Any, position: Any, n: Any, out: Any) -> Any:
 
 @cache
 def fill_address(name: str) -> int:
-    """Return the address of a `fastdrop_fill` for a generator that has a twin here."""
-    variant = SOURCES, name
+    """Return the address of a `fastdrop_fill` for one of the generators above."""
+    variant = (name,)
 
     @address_of("int32(int64, uint64, int64, int64)", name)
     def fill(key: int, position: Word, n: int, out: int) -> int:

@@ -1,4 +1,4 @@
-"""What Numba's kernels do to whole vectors: random words, keep bits, products.
+"""What Numba's kernels do to whole vectors: random words, keep bits, forms, noise.
 
 All of it is unrolled where a kernel is compiled. Constants choose the dtype and the form.
 """
@@ -6,28 +6,26 @@ All of it is unrolled where a kernel is compiled. Constants choose the dtype and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from llvmlite import ir
 
+from ..._formulas.normal import levels, of_levels, with_noise
 from ...mask_format import BLOCK, REFINE_WORDS
+from ...rng.philox4x32 import MULTIPLIERS, ROUNDS
+from ..form import OPERANDS, formed
+from .compiling import NOTHING, PAIR, WORD, emitted
+from .elements import DTYPES
 from .vector import (
     BITS,
-    F16,
+    DTYPE_OF,
     F32,
-    F64,
     HAS_AVX512,
-    HAS_F16C,
-    I16,
+    I1,
     I32,
     I64,
-    NOTHING,
-    PAIR,
-    WORD,
     Value,
     deposit,
-    emitted,
     hidden,
     in_place,
     load,
@@ -38,6 +36,7 @@ from .vector import (
 
 _BYTES: Final = BITS // 8
 _AHEAD: Final = 2048  # bytes to ask memory for before they are read
+NOISE_STEP: Final = 32  # elements: a vector of those of half precision
 _LANES: Final = BITS // 64
 _WORDS: Final = vector(I64)
 
@@ -45,10 +44,10 @@ _WORDS: Final = vector(I64)
 
 SIDE: Final = 4 if HAS_AVX512 else 1  # vectors of counters side by side: as many as registers hold
 STEP: Final = 2 * _LANES  # words of one vector's counters
-ROUNDS: Final = 8  # after the first two, in which half of the numbers differ in no lane
-RUN_BYTES: Final = 8 * (3 + 2 * ROUNDS)  # what all counters of a run share, made by `start_run`
+LATER_ROUNDS: Final = ROUNDS - 2  # after those in which half of the numbers differ in no lane
+RUN_BYTES: Final = 8 * (3 + 2 * LATER_ROUNDS)  # what a run's counters share, by `start_run`
 
-_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_M0, _M1 = MULTIPLIERS
 _LOW32: Final = 0xFFFFFFFF
 _PAIR_ORDER: Final = [0, 4, 1, 5, 2, 6, 3, 7]  # lanes' counters, so that `end` shuffles in 128 bits
 
@@ -105,7 +104,7 @@ class _Philox:
 def philox4x32_batch(_: Value, side: int, run: Value, low: Value, out: Value) -> None:
     """Write the words of STEP / 2 * side counters whose lower half begins at `low`."""
     lanes = _Philox(run, low, side)
-    for number in range(ROUNDS):
+    for number in range(LATER_ROUNDS):
         lanes.round(number)
     lanes.end(out)
 
@@ -146,7 +145,7 @@ def numbers_below(_: Value, numbers: Value, limit: Value) -> Value:
     below = numbers.constant(0)
     for at in range(0, 2 * REFINE_WORDS, 2 * _LANES):
         limits = limit.narrow(I32).spread(2 * _LANES)
-        less = load(vector(I32), numbers + 4 * at).compare("<", limits)
+        less = load(vector(I32), numbers + 4 * at) < limits
         below = below | less.bitcast(ir.IntType(2 * _LANES)).widen(I64) << at
     return below
 
@@ -177,145 +176,66 @@ def keep_word(
     return _keep_word(compared, bool(second), word, rank)
 
 
-# --- Products ---------------------------------------------------------------------------------
+# --- Forms and noise --------------------------------------------------------------------------
 
 
-def _same(value: Value) -> Value:
-    return value
+class _Elements:
+    """Elements of a dtype by vectors, and numbers in all lanes of such a vector."""
 
+    def __init__(self, name: str) -> None:
+        self.dtype = DTYPES[name]
+        self.number = vector(self.dtype.number)
+        self.lanes = self.number.count
+        self.step = self.lanes // self.dtype.share  # elements of a vector
 
-def _from_half(half: Value) -> Value:
-    wide = half.widen(I32)
-    sign, magnitude = (wide & 0x8000) << 16, wide & 0x7FFF
-    # The exponent's offset goes from 15 to 127, that of infinities and NaN from 31 to 255.
-    offset = magnitude.compare(">=", 0x7C00).choose(wide.constant(0x70000000), 0x38000000)
-    subnormal = (magnitude.to_float() * 2.0**-24).bitcast(wide.type)
-    normal = (magnitude << 13) + offset
-    return (sign | magnitude.compare("<", 0x400).choose(subnormal, normal)).bitcast(vector(F32))
+    def spread(self, number: Any) -> Any:
+        """Return a number of double precision in the type that is computed in, in all lanes."""
+        if not isinstance(number, Value):
+            return number
+        return (number.narrow(F32) if self.dtype.number == F32 else number).spread(self.lanes)
 
+    def kept(self, bits: Value) -> Value:
+        """Return for each lane whether its element is kept; lanes of one element share a bit."""
+        if self.dtype.share == 1:
+            return bits.narrow(ir.IntType(self.lanes)).bitcast(ir.VectorType(I1, self.lanes))
+        word = bits.narrow(I32) if self.dtype.number == F32 else bits
+        of_lane = [1 << i // self.dtype.share for i in range(self.lanes)]
+        return (word.spread(self.lanes) & of_lane).is_set()
 
-def _to_half(number: Value) -> Value:
-    bits = number.bitcast(vector(I32))
-    sign, magnitude = bits >> 16 & 0x8000, bits & 0x7FFFFFFF
-    normal = magnitude + 0xFFF - 0x38000000 + (magnitude >> 13 & 1) >> 13
-    # The sum's unit in the last place is the smallest subnormal: the addition rounds.
-    subnormal = (magnitude.bitcast(number.type) + 0.5).bitcast(bits.type) - 0x3F000000
-    finite = magnitude.compare("<", 0x38800000).choose(subnormal, normal)
-    nan = magnitude >> 13 & 0x3FF | 0x7E00
-    large = magnitude.compare(">", 0x7F800000).choose(nan, 0x7C00)
-    return (magnitude.compare(">=", 0x477FF000).choose(large, finite) | sign).narrow(I16)
-
-
-def _from_half_f16c(half: Value) -> Value:
-    return half.bitcast(ir.VectorType(F16, half.lanes)).widen(F32)
-
-
-def _to_half_f16c(number: Value) -> Value:
-    return number.narrow(F16).bitcast(ir.VectorType(I16, number.lanes))
-
-
-def _from_bfloat16(brain: Value) -> Value:
-    return (brain.widen(I32) << 16).bitcast(vector(F32))
-
-
-def _to_bfloat16(number: Value) -> Value:
-    bits = number.bitcast(vector(I32))
-    rounded = bits + 0x7FFF + (bits >> 16 & 1)
-    # NaN keeps its upper bits: rounding could carry it over into the sign.
-    return (number.is_nan().choose(bits | 0x400000, rounded) >> 16).narrow(I16)
-
-
-@dataclass(frozen=True)
-class _DType:
-    """How elements become numbers to compute with, and back."""
-
-    size: int  # bytes of an element
-    number: Any  # the type computed in
-    share: int = 1  # numbers of an element
-    stored: Any = None  # the type in memory, if it is another
-    read: Callable[[Value], Value] = _same
-    write: Callable[[Value], Value] = _same
-
-
-_HALF: Final = (_from_half_f16c, _to_half_f16c) if HAS_F16C else (_from_half, _to_half)
-_DTYPES: Final = {
-    "float16": _DType(2, F32, 1, I16, *_HALF),
-    "bfloat16": _DType(2, F32, 1, I16, _from_bfloat16, _to_bfloat16),
-    "float32": _DType(4, F32),
-    "float64": _DType(8, F64),
-    "complex64": _DType(8, F32, 2),
-    "complex128": _DType(16, F64, 2),
-}
-# Elements of one number: those of others take so many instructions that compiling them would
-# take longest, and so long to move that they need no pipeline.
-REAL: Final = tuple(name for name, dtype in _DTYPES.items() if dtype.share == 1)
-SIZES: Final = {name: dtype.size for name, dtype in _DTYPES.items()}
-
-
-def _kept(bits: Value, lanes: int, share: int) -> Value:
-    """Return for each lane whether its element is kept; `share` lanes are one element."""
-    if share == 1:
-        return bits.narrow(ir.IntType(lanes)).bitcast(ir.VectorType(ir.IntType(1), lanes))
-    word = bits.narrow(ir.IntType(BITS // lanes)) if BITS // lanes < 64 else bits
-    return (word.spread(lanes) & [1 << i // share for i in range(lanes)]).compare("!=", 0)
-
-
-class _Numbers:
-    """The numbers of an operation, in the type that it computes in."""
-
-    def __init__(self, dtype: _DType, scale: Value, shift: Any = 0.0, dropped: Any = 0.0) -> None:
-        lanes = vector(dtype.number).count
-        self.scale, self.shift, self.dropped = (
-            number
-            if not isinstance(number, Value)
-            else (number.narrow(F32) if dtype.number == F32 else number).spread(lanes)
-            for number in (scale, shift, dropped)
-        )
-
-
-# kind: a vector of results, from x, the operands, whether each lane is kept, and the numbers.
-# The steps and their order are those of `fastdrop.backends.form`.
-_FORMS: Final[dict[str, tuple[int, Callable[..., Value]]]] = {
-    "scale": (0, lambda kept, n, x: kept.choose(x * n.scale, 0)),
-    "affine": (0, lambda kept, n, x: kept.choose(x * n.scale + n.shift, n.dropped)),
-    "add": (1, lambda kept, n, x, residual: kept.choose(x * n.scale, 0) + residual),
-    "bias": (1, lambda kept, n, x, bias: kept.choose((x + bias) * n.scale, 0)),
-    "bias_add": (
-        2,
-        lambda kept, n, x, bias, residual: kept.choose((x + bias) * n.scale, 0) + residual,
-    ),
-    "relu": (0, lambda kept, n, x: _where_positive(kept.choose(x * n.scale, 0), x)),
-    "relu_grad": (1, lambda kept, n, grad, x: _where_positive(kept.choose(grad * n.scale, 0), x)),
-}
-OPERANDS: Final = {kind: operands for kind, (operands, _) in _FORMS.items()}
-
-
-def _where_positive(value: Value, x: Value) -> Value:
-    return x.compare("<=", 0).choose(x.constant(0), value)
+    def write(
+        self, count: int, inputs: list[Value], out: Value, past_caches: bool,
+        evaluate: Callable[..., Value],
+    ) -> None:  # fmt: skip
+        """Write elements: what `evaluate` returns for the first one's number and inputs."""
+        size, stored = self.dtype.size, self.dtype.stored
+        loaded = ir.VectorType(stored, self.lanes) if stored else self.number
+        waiting: list[Value] = []  # vectors that are half as long in memory
+        for first in range(0, count, self.step):
+            values = [self.dtype.read(load(loaded, a + first * size)) for a in inputs]
+            made = self.dtype.write(evaluate(first, *values))
+            at = out + first * size
+            if self.step * size == _BYTES:
+                store(made, at, past_caches)
+            elif waiting:
+                both = waiting.pop().shuffle(made, range(2 * self.lanes))
+                store(both, at - _BYTES // 2, past_caches)
+            else:
+                waiting.append(made)
 
 
 def _write_word(
-    dtype: _DType, kind: str, past_caches: bool, bits: Value, n: _Numbers, inputs: list[Value],
+    name: str, kind: str, past_caches: bool, bits: Value, numbers: list[Any], inputs: list[Value],
     out: Value,
 ) -> None:  # fmt: skip
-    """Write 64 elements."""
-    number = vector(dtype.number)
-    lanes = number.count
-    stored = ir.VectorType(dtype.stored, lanes) if dtype.stored else number
-    step = lanes // dtype.share  # elements of a vector
-    evaluate = _FORMS[kind][1]
-    waiting: list[Value] = []  # vectors of half the width
-    for first in range(0, 64, step):
-        values = [dtype.read(load(stored, address + first * dtype.size)) for address in inputs]
-        made = dtype.write(evaluate(_kept(bits >> first, lanes, dtype.share), n, *values))
-        at = out + first * dtype.size
-        if step * dtype.size == _BYTES:
-            store(made, at, past_caches)
-        elif waiting:
-            both = waiting.pop().shuffle(made, range(2 * lanes))
-            store(both, at - _BYTES // 2, past_caches)
-        else:
-            waiting.append(made)
+    """Write a form of 64 elements, given its scale, shift and dropped."""
+    elements = _Elements(name)
+    spread = [elements.spread(number) for number in numbers]
+
+    def evaluate(first: int, x: Value, *operands: Value) -> Value:
+        made: Value = formed(kind, elements.kept(bits >> first), x, operands, *spread)
+        return made
+
+    elements.write(64, inputs, out, past_caches, evaluate)
 
 
 @emitted(NOTHING)
@@ -324,10 +244,8 @@ def write_word(
     dropped: Value, x: Value, u: Value, v: Value, out: Value,
 ) -> None:  # fmt: skip
     """Write a form of 64 elements; u and v, its operands, are looked at if it has as many."""
-    dtype = _DTYPES[name]
-    numbers = _Numbers(dtype, scale, shift, dropped)
     inputs = [x, u, v][: 1 + OPERANDS[kind]]
-    _write_word(dtype, kind, bool(past_caches), bits, numbers, inputs, out)
+    _write_word(name, kind, bool(past_caches), bits, [scale, shift, dropped], inputs, out)
 
 
 @emitted(PAIR)
@@ -339,25 +257,47 @@ def write_kept(
 
     Returns keep word number `word`, and `rank` for the next one: see `keep_word`.
     """
-    dtype = _DTYPES[name]
-    return _write_kept(
-        dtype, second, past_caches, compared, word, before, rank, head, _Numbers(dtype, scale),
-        x, out,
-    )  # fmt: skip
+    return _write_kept(name, second, past_caches, compared, word, before, rank, head, scale, x, out)
 
 
 def _write_kept(
-    dtype: _DType, second: int, past_caches: int, compared: Value, word: Value, before: Value,
-    rank: Value, head: Value, numbers: _Numbers, x: Value, out: Value,
+    name: str, second: int, past_caches: int, compared: Value, word: Value, before: Value,
+    rank: Value, head: Value, scale: Value, x: Value, out: Value,
 ) -> tuple[Value, Value]:  # fmt: skip
     now, rank = _keep_word(compared, bool(second), word, rank)
     # Shifted twice, for a shift by 64 is none.
     bits = before >> head | now << 1 << (head ^ 63)
     if past_caches and not HAS_AVX512:  # see `ask_ahead` in pipeline.h
-        for line in range(0, 64 * dtype.size, 64):
+        for line in range(0, 64 * DTYPES[name].size, 64):
             prefetch(x + (_AHEAD + line))
-    _write_word(dtype, "scale", bool(past_caches), bits, numbers, [x], out)
+    _write_word(name, "scale", bool(past_caches), bits, [scale, 0.0, 0.0], [x], out)
     return now, rank
+
+
+@emitted(NOTHING)
+def write_levels(_: Value, name: str, words: Value, out: Value) -> None:
+    """Write the first part of NOISE_STEP variates; `out` may be the words' own place."""
+    elements = _Elements(name)
+    loaded, dtype = ir.VectorType(I64, elements.lanes), DTYPE_OF[elements.dtype.number]
+    for first in range(0, NOISE_STEP, elements.lanes):
+        word: Any = load(loaded, words + 8 * first)
+        level: Any = levels(word, dtype)
+        store(level, out + first * dtype.itemsize)
+
+
+@emitted(NOTHING)
+def write_noise(
+    _: Value, name: str, factor: int, signed: Value, spread: Value, x: Value, out: Value
+) -> None:
+    """Write NOISE_STEP elements with noise, from what `write_levels` has written."""
+    elements = _Elements(name)
+    in_lanes = elements.spread(spread)
+
+    def evaluate(first: int, x: Any) -> Any:
+        level: Any = load(elements.number, signed + first * x.itemsize)
+        return with_noise(bool(factor), in_lanes, x, of_levels(level))
+
+    elements.write(NOISE_STEP, [x], out, False, evaluate)
 
 
 # --- Both at once -----------------------------------------------------------------------------
@@ -378,15 +318,14 @@ def philox4x32_batch_and_words(
     Vectors go to x and out, `head` elements behind word number `word` - 1 of the mask.
     """
     lanes = _Philox(run, low, side)
-    dtype = _DTYPES[name]
-    numbers = _Numbers(dtype, scale)
-    for number in range(ROUNDS):
+    size = DTYPES[name].size
+    for number in range(LATER_ROUNDS):
         lanes.round(number)
         lanes.made_here()
-        for n in range(words * number // ROUNDS, words * (number + 1) // ROUNDS):
-            at = n * 64 * dtype.size
+        for n in range(words * number // LATER_ROUNDS, words * (number + 1) // LATER_ROUNDS):
+            at = n * 64 * size
             before, rank = _write_kept(
-                dtype, second, past_caches, compared, word + n, before, rank, head, numbers,
+                name, second, past_caches, compared, word + n, before, rank, head, scale,
                 x + at, out + at,
             )  # fmt: skip
     lanes.end(random)

@@ -9,19 +9,15 @@ Vectors have 512 bits, whatever the processor has: LLVM cuts them to its size.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
+import operator
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import llvmlite.binding as llvm
-import numba
+import numpy as np
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, overload
 
 BITS: Final = 512
 
@@ -30,13 +26,13 @@ F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
 _TARGET: Final = cpu_target.target_context.codegen().magic_tuple()
 _FEATURES: Final = str(_TARGET[2]).split(",")
-_X86: Final = str(_TARGET[0]).startswith("x86_64")
+X86: Final = str(_TARGET[0]).startswith("x86_64")
 
 # What the code that Numba makes may use: those of the processor, unless NUMBA_CPU_FEATURES
 # says otherwise. Numba keeps apart what it caches for each.
 HAS_AVX512: Final = "+avx512f" in _FEATURES
-HAS_PDEP: Final = _X86 and "+bmi2" in _FEATURES
-HAS_F16C: Final = _X86 and "+f16c" in _FEATURES and llvm.llvm_version_info[0] >= 15
+HAS_PDEP: Final = X86 and "+bmi2" in _FEATURES
+HAS_F16C: Final = X86 and "+f16c" in _FEATURES and llvm.llvm_version_info[0] >= 15
 
 
 def vector(element: ir.Type) -> ir.VectorType:
@@ -45,18 +41,35 @@ def vector(element: ir.Type) -> ir.VectorType:
     return ir.VectorType(element, BITS // width)
 
 
+# What an element is in NumPy's words.
+DTYPE_OF: Final = {
+    I1: np.dtype(np.bool_),
+    I16: np.dtype(np.uint16),
+    I32: np.dtype(np.uint32),
+    I64: np.dtype(np.uint64),
+    F32: np.dtype(np.float32),
+    F64: np.dtype(np.float64),
+}
+_ELEMENTS: Final = {dtype: element for element, dtype in DTYPE_OF.items()}
+_FLOATS: Final = (F16, F32, F64)
+
+
 class Value:
     """What an instruction makes: a number, or a vector of them.
 
     Operators take two of one type, a vector and a number for all its lanes, or a
     Python number. Integers are unsigned, and shifts fill with zeros.
+
+    NumPy's functions take it for an array as far as formulas need that: what is written for
+    arrays (`fastdrop._formulas`) becomes instructions when it is called with these.
     """
 
-    __slots__ = ("builder", "llvm")
+    __slots__ = ("builder", "llvm", "signed")
 
-    def __init__(self, builder: ir.IRBuilder, value: Any) -> None:
+    def __init__(self, builder: ir.IRBuilder, value: Any, signed: bool = False) -> None:
         self.builder = builder
         self.llvm = value
+        self.signed = signed  # whether `astype` of a number of floating point reads it as signed
 
     @property
     def type(self) -> Any:
@@ -71,13 +84,18 @@ class Value:
         return self.type.element if isinstance(self.type, ir.VectorType) else self.type
 
     def _with(self, other: Any, integers: str, floats: str = "") -> Value:
+        a, b = self._alike(other)
+        name = floats if floats and a.element in _FLOATS else integers
+        return self.of(getattr(self.builder, name)(a.llvm, b.llvm))
+
+    def _alike(self, other: Any) -> tuple[Value, Value]:
+        """Return this one and another or a number, as vectors if one is."""
         a, b = self, other if isinstance(other, Value) else self.constant(other)
         if a.lanes < b.lanes:
             a = a.spread(b.lanes)
         elif b.lanes < a.lanes:
             b = b.spread(a.lanes)
-        name = floats if floats and a.element in (F32, F64) else integers
-        return self.of(getattr(self.builder, name)(a.llvm, b.llvm))
+        return a, b
 
     def __add__(self, other: Any) -> Value:
         return self._with(other, "add", "fadd")
@@ -87,6 +105,9 @@ class Value:
 
     def __mul__(self, other: Any) -> Value:
         return self._with(other, "mul", "fmul")
+
+    def __truediv__(self, other: Any) -> Value:
+        return self._with(other, "udiv", "fdiv")
 
     def __and__(self, other: Any) -> Value:
         return self._with(other, "and_")
@@ -106,12 +127,47 @@ class Value:
     def __invert__(self) -> Value:
         return self.of(self.builder.not_(self.llvm))
 
+    def __neg__(self) -> Value:
+        negate = self.builder.fneg if self.element in _FLOATS else self.builder.neg
+        return self.of(negate(self.llvm))
+
+    # Whether lanes compare so with the other's: false, for numbers, if one is NaN.
+
+    def __lt__(self, other: Any) -> Value:
+        return self._compare("<", other)
+
+    def __le__(self, other: Any) -> Value:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Any) -> Value:
+        return self._compare(">", other)
+
+    def __ge__(self, other: Any) -> Value:
+        return self._compare(">=", other)
+
+    def _compare(self, how: str, other: Any) -> Value:
+        a, b = self._alike(other)
+        floats = self.element in _FLOATS
+        compare = self.builder.fcmp_ordered if floats else self.builder.icmp_unsigned
+        return self.of(compare(how, a.llvm, b.llvm))
+
+    def is_set(self) -> Value:
+        """Return whether lanes of integers are other than 0."""
+        return self._compare("!=", 0)
+
+    def is_nan(self) -> Value:
+        return self.of(self.builder.fcmp_unordered("uno", self.llvm, self.llvm))
+
     def of(self, value: Any) -> Value:
         return Value(self.builder, value)
 
     def constant(self, number: Any, kind: ir.Type | None = None) -> Value:
         """Return a number of this one's type or another; of a vector's, one or a list for all."""
         kind = kind or self.type
+        if isinstance(number, np.generic):
+            if number.dtype != DTYPE_OF[getattr(kind, "element", kind)]:
+                raise TypeError(f"NumPy would convert {number!r} and {kind} to a common type")
+            number = number.item()
         if not isinstance(kind, ir.VectorType):
             return self.of(ir.Constant(kind, number))
         return self.of(
@@ -134,37 +190,86 @@ class Value:
         return self.of(self.builder.bitcast(self.llvm, to))
 
     def _to(self, element: ir.Type, name: str) -> Value:
-        to = ir.VectorType(element, self.lanes) if self.lanes > 1 else element
-        return self.of(getattr(self.builder, name)(self.llvm, to))
+        return self.of(getattr(self.builder, name)(self.llvm, self._lanes_of(element)))
+
+    def _lanes_of(self, element: ir.Type) -> ir.Type:
+        return ir.VectorType(element, self.lanes) if self.lanes > 1 else element
 
     def widen(self, element: ir.Type) -> Value:
-        return self._to(element, "fpext" if element in (F32, F64) else "zext")
+        return self._to(element, "fpext" if element in _FLOATS else "zext")
 
     def narrow(self, element: ir.Type) -> Value:
-        return self._to(element, "fptrunc" if element in (F16, F32) else "trunc")
+        return self._to(element, "fptrunc" if element in _FLOATS else "trunc")
 
-    def to_float(self) -> Value:
-        """Return 32-bit integers, of 0 to 2**31 - 1, as the nearest single-precision numbers."""
-        return self._to(F32, "sitofp")
-
-    def compare(self, how: str, other: Any) -> Value:
-        """Return whether lanes compare so with the other's: false, for numbers, if one is NaN."""
-        b = other if isinstance(other, Value) else self.constant(other)
-        numbers = self.element in (F32, F64)
-        compare = self.builder.fcmp_ordered if numbers else self.builder.icmp_unsigned
-        return self.of(compare(how, self.llvm, b.llvm))
-
-    def is_nan(self) -> Value:
-        return self.of(self.builder.fcmp_unordered("uno", self.llvm, self.llvm))
-
-    def choose(self, a: Value, b: Any) -> Value:
+    def choose(self, a: Any, b: Any) -> Value:
         """Return a's lanes where these ones are true, b's elsewhere."""
-        other = b if isinstance(b, Value) else a.constant(b)
-        return self.of(self.builder.select(self.llvm, a.llvm, other.llvm))
+        made = next(value for value in (a, b) if isinstance(value, Value))
+        a, b = (v if isinstance(v, Value) else made.constant(v) for v in (a, b))
+        return self.of(self.builder.select(self.llvm, a.llvm, b.llvm))
 
     def ones(self) -> Value:
         """Return the number of bits that are set."""
         return self.of(self.builder.ctpop(self.llvm))
+
+    # --- What formulas ask of an array ---
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return DTYPE_OF[self.element]
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    def view(self, dtype: Any) -> Value:
+        """Return the same bits as numbers of another dtype."""
+        return self.bitcast(self._lanes_of(_ELEMENTS[np.dtype(dtype)]))
+
+    def astype(self, dtype: Any) -> Value:
+        """Return integers as numbers of another dtype."""
+        to = np.dtype(dtype)
+        if to.kind == "f":
+            return self._to(_ELEMENTS[to], "sitofp" if self.signed else "uitofp")
+        element = _ELEMENTS[np.dtype(f"u{to.itemsize}")]
+        made = self
+        if element != self.element:
+            made = self._to(element, "trunc" if element.width < self.element.width else "zext")
+        return Value(self.builder, made.llvm, to.kind == "i")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any) -> Any:
+        """Take NumPy's call of an operator or a function, a NumPy number on one side or none."""
+        function = _UFUNCS.get(ufunc)
+        if function is None or method != "__call__":
+            return NotImplemented
+        return function(*(v if isinstance(v, Value) else self.constant(v) for v in inputs))
+
+    def __array_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...], _: dict[str, Any]
+    ) -> Any:
+        """Take NumPy's call of `where`."""
+        if function is not np.where:
+            return NotImplemented
+        condition, a, b = arguments
+        return condition.choose(a, b)
+
+
+_UFUNCS: Final[dict[np.ufunc, Callable[..., Value]]] = {
+    np.add: operator.add,
+    np.subtract: operator.sub,
+    np.multiply: operator.mul,
+    np.divide: operator.truediv,
+    np.bitwise_and: operator.and_,
+    np.bitwise_or: operator.or_,
+    np.isnan: Value.is_nan,
+    np.absolute: lambda x: _intrinsic(x, f"llvm.fabs.{_suffix(x)}", x.type, x),
+    np.sqrt: lambda x: _intrinsic(x, f"llvm.sqrt.{_suffix(x)}", x.type, x),
+}
+
+
+def _suffix(x: Value) -> str:
+    """Return how LLVM's names of functions end for a type."""
+    element = f"f{8 * x.itemsize}"
+    return f"v{x.lanes}{element}" if x.lanes > 1 else element
 
 
 # --- Memory, at addresses ---------------------------------------------------------------------
@@ -202,6 +307,22 @@ def _intrinsic(value: Value, name: str, result: ir.Type, *arguments: Value) -> V
     return value.of(value.builder.call(declared, [a.llvm for a in arguments]))
 
 
+def stack(anchor: Value, size: int) -> Value:
+    """Return the address of `size` bytes that are the running function's, for vectors to lie in."""
+    builder = anchor.builder
+    with builder.goto_entry_block():
+        room = builder.alloca(ir.ArrayType(ir.IntType(8), size))
+        room.align = BITS // 8
+    return anchor.of(builder.ptrtoint(room, I64))
+
+
+def copy_bytes(source: Value, target: Value, count: Value) -> None:
+    """Copy bytes from an address to another."""
+    builder, bytes_ = source.builder, ir.IntType(8).as_pointer()
+    pointers = (builder.inttoptr(address.llvm, bytes_) for address in (target, source))
+    cgutils.raw_memcpy(builder, *pointers, count.llvm, 1)
+
+
 def hidden(value: Value) -> Value:
     """Return a word of which LLVM does not know how it came about."""
     kind = ir.FunctionType(I64, [I64])
@@ -235,207 +356,3 @@ def call(address: Value, result: ir.Type, *arguments: Any) -> Value:
     function = ir.FunctionType(result, [I64] * len(arguments)).as_pointer()
     pointer = builder.inttoptr(address.llvm, function)
     return address.of(builder.call(pointer, [argument.llvm for argument in given]))
-
-
-# --- The door to Numba ------------------------------------------------------------------------
-
-NOTHING: Final = types.void
-WORD: Final = types.uint64
-PAIR: Final = types.UniTuple(types.uint64, 2)
-ADDRESS: Final = types.int64
-
-
-def emitted(result: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function of `Value` s callable in Numba's code.
-
-    It gets constants (literal types: ints, strings) as they are.
-    """
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        def typed(context: Any, *arguments: Any) -> Any:
-            def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                given = [
-                    kind.literal_value if isinstance(kind, types.Literal) else Value(builder, value)
-                    for kind, value in zip(signature.args, values, strict=True)
-                ]
-                anchor = Value(builder, ir.Constant(I64, 0))
-                made = function(anchor, *given)
-                if made is None:
-                    return context.get_dummy_value()
-                if isinstance(made, Value):
-                    return made.llvm
-                return context.make_tuple(builder, result, [value.llvm for value in made])
-
-            return result(*arguments), code
-
-        typed.__name__ = function.__name__
-        typed.__doc__ = function.__doc__
-        typed.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-        return intrinsic(prefer_literal=True)(typed)
-
-    return decorate
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def inner(*constants: Any, inline: bool = False) -> Callable[[F], F]:
-    """Compile a function as a part of the kernels that call it.
-
-    `constants` are what tells it from its likes, as `named` wants them; with `inline` it
-    becomes a part of its caller's code before LLVM sees that, which saves time if there is one.
-    """
-
-    def compiled(function: F) -> F:
-        how = "always" if inline else "never"
-        return numba.njit(nogil=True, inline=how)(named(function, *constants))  # type: ignore[no-any-return]
-
-    return compiled
-
-
-def kernel(*constants: Any, parallel: bool = False) -> Callable[[F], F]:
-    """Compile a function that Python calls, and cache it on disk.
-
-    It has to close over `SOURCES`: the cache knows it by its own file and by what it closes
-    over, and would not notice a change of what it calls. That must be plain constants, for
-    the cache would not recognise functions.
-    """
-
-    def compiled(function: F) -> F:
-        options = {"nogil": True, "parallel": parallel}
-        try:
-            return numba.njit(cache=True, **options)(named(function, *constants))  # type: ignore[no-any-return]
-        except RuntimeError:  # no directory that the cache could be written to
-            return numba.njit(**options)(function)  # type: ignore[no-any-return]
-
-    return compiled
-
-
-def entry(compiled: Any, signature: str) -> Callable[..., int]:
-    """Return what Python calls of a `kernel`, compiled for the types that a signature names.
-
-    Without Numba's dispatcher: that would look at the type of each argument in each call.
-    """
-    compiled.compile(signature)
-    return compiled.get_overload(signature)  # type: ignore[no-any-return]
-
-
-def address_of(signature: str, *constants: Any) -> Callable[[Callable[..., Any]], int]:
-    """Compile a function that kernels call through an address, and cache it as `kernel` does.
-
-    What is compiled once is no part of each of them.
-    """
-
-    def compiled(function: Callable[..., Any]) -> int:
-        try:
-            made = numba.cfunc(signature, cache=True)(named(function, *constants))
-        except RuntimeError:  # no directory that the cache could be written to
-            made = numba.cfunc(signature)(function)
-        _alive.append(made)
-        return int(made.address)
-
-    return compiled
-
-
-_alive: Final[list[Any]] = []  # code that addresses are known of
-
-
-def _hash_of_sources() -> str:
-    names = "kernels", "generators", "steps", "vector"
-    files = (Path(__file__).with_name(f"{name}.py") for name in names)
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-SOURCES: Final = _hash_of_sources()
-
-
-def like(stub: Callable[..., Any], inline: bool = False) -> Callable[[F], F]:
-    """Have a function choose, by the constants in a call of `stub`, what is compiled for it."""
-    how = "always" if inline else "never"
-    return overload(stub, prefer_literal=True, strict=False, inline=how)  # type: ignore[no-any-return]
-
-
-def named(function: F, *constants: Any) -> F:
-    """Name a function after the constants that it closes over.
-
-    Numba's cache may load what several processes have compiled, and takes functions
-    of one name in one place for one function.
-    """
-    name = "_".join([function.__name__, *map(str, constants)])
-    function.__name__ = function.__qualname__ = name
-    return function
-
-
-@emitted(ADDRESS)
-def stack(anchor: Value, size: int) -> Value:
-    """Return the address of `size` bytes that are the running function's, for vectors to lie in."""
-    builder = anchor.builder
-    with builder.goto_entry_block():
-        room = builder.alloca(ir.ArrayType(ir.IntType(8), size))
-        room.align = BITS // 8
-    return anchor.of(builder.ptrtoint(room, I64))
-
-
-@emitted(WORD)
-def word_at(_: Value, address: Value) -> Value:
-    """Return the word at an address."""
-    return load(I64, address)
-
-
-@emitted(NOTHING)
-def put_word(_: Value, address: Value, word: Value) -> None:
-    """Write a word to an address."""
-    store(word if isinstance(word, Value) else address.constant(word), address)
-
-
-@emitted(NOTHING)
-def copy_element(_: Value, size: int, source: Value, target: Value) -> None:
-    """Copy `size` bytes, a power of two up to 16, from an address to another."""
-    store(load(ir.IntType(8 * size), source), target)
-
-
-@emitted(NOTHING)
-def copy_bytes(_: Value, source: Value, target: Value, count: Value) -> None:
-    """Copy bytes from an address to another."""
-    builder, bytes_ = source.builder, ir.IntType(8).as_pointer()
-    pointers = (builder.inttoptr(address.llvm, bytes_) for address in (target, source))
-    cgutils.raw_memcpy(builder, *pointers, count.llvm, 1)
-
-
-@emitted(types.int64)
-def count_ones(_: Value, word: Value) -> Value:
-    """Return the number of bits that are set."""
-    return word.ones()
-
-
-@emitted(types.int64)
-def trailing_zeros(_: Value, word: Value) -> Value:
-    """Return the number of the lowest bit that is set, 64 if there is none."""
-    return word.of(word.builder.cttz(word.llvm, ir.Constant(I1, 0)))
-
-
-@emitted(WORD)
-def deposit_word(_: Value, bits: Value, where: Value) -> Value:
-    """Return what `deposit` does."""
-    return deposit(bits, where)
-
-
-@emitted(NOTHING)
-def fence(anchor: Value) -> None:
-    """Make what was written past the caches visible to whoever waits for this thread."""
-    if _X86:
-        module = anchor.builder.module
-        sfence = module.declare_intrinsic(
-            "llvm.x86.sse.sfence", fnty=ir.FunctionType(ir.VoidType(), [])
-        )
-        anchor.builder.call(sfence, [])
-
-
-# Where NumPy's array objects hold the address of their data: right behind the object's head.
-_DATA: Final = object.__basicsize__
-
-
-@emitted(ADDRESS)
-def data_of(_: Value, array: Value) -> Value:
-    """Return the address of the data of the array whose `id` this is."""
-    return load(I64, array + _DATA)

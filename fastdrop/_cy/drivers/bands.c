@@ -1,0 +1,120 @@
+/* Rows along an earlier axis than the last, as in Fortran order. The axes before it pick a
+ * matrix, the axes after it are that matrix' columns; its rows are neighbours in
+ * memory and `columns` apart in the mask. A band's bits are made in the mask's
+ * order and transposed, 64 by 64, into the rows' order. */
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "drivers/mask.h"
+#include "drivers/work.h"
+
+enum {
+    /* A band, whose mask bits (4 MB at most) are made at once. Its rows are long,
+     * for each starts on pages of its own: with 512 elements it took twice as long. */
+    BAND_ROWS = 4096,
+    BAND_COLUMNS = 2 * DROP_BLOCK,
+};
+
+typedef struct {
+    drop_work all;
+    uint64_t columns, bands, chunks, band_rows, chunk_columns;
+    uint64_t pitch; /* bits from one row of a band to the next */
+    uint64_t room;  /* words for one band's bits, */
+    uint64_t *bits; /* for each thread, */
+    atomic_flag *occupied; /* and which of them are in use */
+} bands_work;
+
+static void run_columns(const drop_work *w, drop_cursor *c, const uint64_t *bits, uint64_t pitch,
+                        uint64_t rows, uint64_t count)
+{
+    uint64_t square[64], column[64][BAND_ROWS / 64];
+    for (uint64_t first = 0; first < count; first += 64) {
+        const uint64_t width = min_u64(64, count - first);
+        for (uint64_t row = 0; row < rows; row += 64) {
+            for (uint64_t i = 0; i < 64; i++)
+                square[i] = row + i < rows ? get_bits(bits, (row + i) * pitch + first, (unsigned)width) : 0;
+            transpose_bits(square);
+            for (uint64_t i = 0; i < width; i++) column[i][row / 64] = square[i];
+        }
+        for (uint64_t i = 0; i < width; i++) {
+            run_piece(w, c, rows, column[i]);
+            cursor_move(c, &w->op->arrays, w->axis + 1, 1);
+        }
+    }
+}
+
+static int make_bits(const bands_work *b, uint64_t start, uint64_t rows, uint64_t count, uint64_t *bits)
+{
+    const drop_kernels *kernels = b->all.kernels;
+    const drop_mask *mask = b->all.op->mask;
+    int status = 0;
+    if (b->chunks == 1) return drop_range_bits(kernels, mask, start, rows * count, bits);
+    for (uint64_t r = 0; r < rows && !status; r++)
+        status = drop_range_bits(kernels, mask, start + r * b->columns, count, bits + r * b->pitch / 64);
+    return status;
+}
+
+static int band_task(void *context, int64_t number)
+{
+    const bands_work *b = context;
+    const drop_work *w = &b->all;
+    const drop_arrays *a = &w->op->arrays;
+    const uint64_t chunk = (uint64_t)number % b->chunks, rest = (uint64_t)number / b->chunks;
+    const uint64_t band = rest % b->bands, matrix = rest / b->bands;
+    const uint64_t length = (uint64_t)a->shape[w->axis], row = band * b->band_rows;
+    const uint64_t rows = min_u64(b->band_rows, length - row), column = chunk * b->chunk_columns;
+    const uint64_t count = min_u64(b->chunk_columns, b->columns - column);
+    const uint64_t start = (matrix * length + row) * b->columns + column;
+
+    unsigned room = 0; /* there is one, for there are as many as threads */
+    while (atomic_flag_test_and_set(b->occupied + room)) room++;
+    uint64_t *bits = b->bits + room * b->room;
+    const int status = make_bits(b, w->op->first + start, rows, count, bits);
+    if (!status) {
+        drop_cursor c;
+        cursor_at(&c, a, start);
+        run_columns(w, &c, bits, b->pitch, rows, count);
+    }
+    atomic_flag_clear(b->occupied + room);
+    return status;
+}
+
+/* Returns how many tasks there are. */
+static int64_t plan(bands_work *b, int threads)
+{
+    const drop_arrays *a = &b->all.op->arrays;
+    const int axis = b->all.axis;
+    const uint64_t length = (uint64_t)a->shape[axis];
+    uint64_t matrices = 1;
+    b->columns = 1;
+    for (int i = 0; i < axis; i++) matrices *= (uint64_t)a->shape[i];
+    for (int i = axis + 1; i < a->ndim; i++) b->columns *= (uint64_t)a->shape[i];
+    b->band_rows = min_u64(length, BAND_ROWS);
+    b->bands = (length + b->band_rows - 1) / b->band_rows;
+    b->chunk_columns = min_u64(b->columns, BAND_COLUMNS);
+    if (matrices * b->bands < (uint64_t)threads) { /* a share for each, in whole strips */
+        const uint64_t share = b->columns / (uint64_t)threads / DROP_STRIP * DROP_STRIP;
+        if (share > 0) b->chunk_columns = min_u64(b->chunk_columns, share);
+    }
+    b->chunks = (b->columns + b->chunk_columns - 1) / b->chunk_columns;
+    b->pitch = b->chunks == 1 ? b->columns : (b->chunk_columns + 63) / 64 * 64;
+    /* A word more, for reads of 64 bits that start in the last one. */
+    b->room = b->band_rows * b->pitch / 64 + 2;
+    return (int64_t)(matrices * b->bands * b->chunks);
+}
+
+/* Takes all memory that tasks need before the first one writes. */
+int drop_by_bands(drop_work *work, drop_workers by)
+{
+    bands_work b = {.all = *work};
+    b.all.streaming = 0;
+    const int64_t tasks = plan(&b, by.threads);
+    const size_t rooms = (size_t)(by.threads < tasks ? by.threads : tasks);
+    b.bits = malloc(rooms * (b.room * sizeof *b.bits + sizeof *b.occupied));
+    if (!b.bits) return DROP_NO_MEMORY;
+    b.occupied = (atomic_flag *)(b.bits + rooms * b.room);
+    for (size_t i = 0; i < rooms; i++) atomic_flag_clear(b.occupied + i);
+    const int status = drop_parallel(by, tasks, band_task, &b);
+    free(b.bits);
+    return status;
+}

@@ -1,0 +1,58 @@
+"""The examples of the family run, and show what they say they show."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from paths import EXAMPLES
+
+from fastdrop import available_backends
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(EXAMPLES) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_mlp_learns_the_digits() -> None:
+    pytest.importorskip("sklearn")
+    assert importlib.import_module("mlp_backward").main(epochs=15) > 0.85
+
+
+@pytest.mark.parametrize("other", available_backends())
+def test_resumed_run_has_the_same_weights(other: str) -> None:
+    """In a new process, with a thread more, on this backend."""
+    pytest.importorskip("sklearn")
+    assert importlib.import_module("resume_exactly").main(other) is True
+
+
+def test_rnn_keeps_one_mask_for_all_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert importlib.import_module("variational_rnn").main().shape == (4, 30, 16)
+    counts = capsys.readouterr().out.split("[")[1].rstrip("]\n").split()
+    assert sum(int(count) for count in counts) > 0
+
+
+def test_monte_carlo_is_less_sure_beyond_its_data(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    inside, beyond = importlib.import_module("mc_dropout").main(str(tmp_path / "picture.png"))
+    assert inside < beyond
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_schedules_set_the_share_that_is_dropped() -> None:
+    schedules = importlib.import_module("schedules")
+    for schedule in (schedules.curriculum, schedules.early):
+        expected = [schedule(step) for step in range(100)]
+        # 10,000 elements: 5 standard errors are 0.025.
+        np.testing.assert_allclose(schedules.dropped(schedule), expected, atol=0.025)
+    assert schedules.early(1000) == 0.0
