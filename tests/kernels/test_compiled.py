@@ -17,14 +17,13 @@ from fastdrop.config import config
 from fastdrop.mask_format import rate
 
 SHAPE = (60, 70)
-RATE = rate(0.3)
 THINGS = ["mask bits", "dropout", "shared masks, forms", "normal variates"]
 
 
 def results() -> dict[str, bytes]:
     """Return what the current backend makes of everything that it can be asked for."""
     backend, (stream, position) = current(), fastdrop.Philox4x32(1).reserve(0)
-    draw = Draw(stream, position, RATE)
+    draw = Draw(stream, position, rate(0.3))
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     keep = np.random.default_rng(1).integers(0, 1 << 64, -(-x.size // 64), np.uint64)
     found: dict[str, bytes] = {}
@@ -39,9 +38,8 @@ def results() -> dict[str, bytes]:
     note("dropout of columns", backend.apply, draw, x.T, out=y.T)
     for kind, operands in form.OPERANDS.items():
         of = form.Form(kind, 0.25, -0.5, (x[::-1], x)[:operands])
-        drawn, given = (draw, (0, 1)), (keep, (70, 1), 2.0)
-        note(f"shared {kind}", backend.evaluate, *drawn, of, x, out=y)
-        note(f"given {kind}", backend.evaluate_bits, *given, of, x, out=y)
+        note(f"shared {kind}", backend.evaluate, draw, (0, 1), of, x, out=y)
+        note(f"given {kind}", backend.evaluate_bits, keep, (70, 1), 2.0, of, x, out=y)
     for noise in (Noise(False, 0.5), Noise(True, 0.5)):
         note(f"{noise}", backend.add_noise, stream, position, noise, x, out=y)
         note(f"{noise} of columns", backend.add_noise, stream, position, noise, x.T, out=y.T)

@@ -1,4 +1,4 @@
-/* Activations and their slopes: the steps of fastdrop/activations.py, which explains them. */
+/* Activations and their slopes: the steps of fastdrop/_formulas/activations.py, which explains them. */
 #ifndef DROP_ACTIVATIONS_H
 #define DROP_ACTIVATIONS_H
 

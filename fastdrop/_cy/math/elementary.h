@@ -1,4 +1,4 @@
-/* exp and log on vectors: the steps of fastdrop/elementary.py, which explains them. */
+/* exp and log on vectors: the steps of fastdrop/_formulas/elementary.py, which explains them. */
 #ifndef DROP_ELEMENTARY_H
 #define DROP_ELEMENTARY_H
 

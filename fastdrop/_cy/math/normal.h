@@ -1,4 +1,4 @@
-/* Normal variates of random words: the steps of fastdrop/normal.py, which explains them. */
+/* Normal variates of random words: the steps of fastdrop/_formulas/normal.py, which explains them. */
 #ifndef DROP_NORMAL_H
 #define DROP_NORMAL_H
 
