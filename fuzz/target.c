@@ -115,12 +115,12 @@ static int fill_failing(const void *key, uint64_t position, uint64_t n, uint64_t
 static fastdrop_fill pick_fill(input *in, const drop_kernels *kernels)
 {
     switch (u8(in) % 8) {
-    case 0: return kernels->philox4x64;
-    case 1: return kernels->pcg64;
+    case 0: return kernels->fill[DROP_PHILOX];
+    case 1: return kernels->fill[DROP_PCG64];
     case 2: return fill_ties;
     case 3: return u8(in) % 4 ? fill_mixed : fill_failing;
     case 4: case 5: return fill_mixed;
-    default: return kernels->philox4x32;
+    default: return kernels->fill[DROP_PHILOX4X32];
     }
 }
 
@@ -513,20 +513,16 @@ static void run_kernel(input *in, const drop_kernels *kernels)
 static void run_fill(input *in, const drop_kernels *kernels, const uint64_t *key)
 {
     const drop_kernels *plain = drop_isa_kernels("baseline");
-    const fastdrop_fill fills[][2] = {{kernels->philox4x32, plain->philox4x32},
-                                      {kernels->philox4x64, plain->philox4x64},
-                                      {kernels->pcg64, plain->pcg64}};
-    const int which = u8(in) % 3;
-    const fastdrop_fill *fill = fills[which];
+    const int which = u8(in) % DROP_GENERATORS;
     const uint64_t n = u64(in) % 700, at = u8(in) % 4 ? position(in) : UINT64_MAX - n - u8(in);
     uint64_t *out = (uint64_t *)(arena[Y] + ARENA) - n;
     snprintf(running, sizeof running, "fill %d, %s, %llu words from %llu", which, kernels->name,
              (unsigned long long)n, (unsigned long long)at);
     memset(out - 32, POISON, (n + 32) * sizeof *out);
-    if (fill[0](key, at, n, out) != 0) fail("status of fill", n);
+    if (kernels->fill[which](key, at, n, out) != 0) fail("status of fill", n);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t word;
-        if (fill[1](key, at + i, 1, &word) != 0 || word != out[i]) fail("word", i);
+        if (plain->fill[which](key, at + i, 1, &word) != 0 || word != out[i]) fail("word", i);
     }
     for (int i = 1; i <= 32; i++)
         if (out[-i] != 0xa5a5a5a5a5a5a5a5u) fail("a word before the stream's", (uint64_t)i);

@@ -42,9 +42,9 @@ cdef extern from "kernels/kernels.h":
 
     ctypedef struct drop_kernels:
         const char *name
-        fastdrop_fill philox4x32
-        fastdrop_fill philox4x64
-        fastdrop_fill pcg64
+
+    ctypedef enum drop_generator:
+        DROP_GENERATORS
 
 
 cdef extern from "kernels/numpy_dtypes.h":
@@ -56,7 +56,10 @@ cdef extern from "kernels/numpy_dtypes.h":
 
 cdef extern from "runtime/isa.h":
     const char *const *drop_isa_names()
-    const drop_kernels *drop_isa_kernels(const char *)
+    const drop_kernels *drop_choose_isa(const char *)
+    const char *drop_generator_name(drop_generator)
+    fastdrop_fill drop_generator_fill(drop_generator)
+    fastdrop_fill drop_chosen_fill(fastdrop_fill) nogil
     const char *drop_take_pipeline()
 
 

@@ -11,34 +11,9 @@ cnp.import_array()
 
 
 # Counted up after each change of a name or of arguments here: see __init__.py.
-INTERFACE = 2
+INTERFACE = 3
 
-cdef const drop_kernels *kernels = drop_isa_kernels(NULL)
-
-
-# The built-in generators for whichever instruction set is chosen. Streams, capsules and other
-# people's code keep these addresses, so a choice holds for those from before it, too.
-cdef int philox4x32(const void *key, uint64_t position, uint64_t n, uint64_t *out) noexcept nogil:
-    return kernels.philox4x32(key, position, n, out)
-
-
-cdef int philox4x64(const void *key, uint64_t position, uint64_t n, uint64_t *out) noexcept nogil:
-    return kernels.philox4x64(key, position, n, out)
-
-
-cdef int pcg64(const void *key, uint64_t position, uint64_t n, uint64_t *out) noexcept nogil:
-    return kernels.pcg64(key, position, n, out)
-
-
-cdef inline fastdrop_fill chosen_fill(uintptr_t fill) noexcept:
-    """Return the function that the kernels know for one of these, and any other as it is."""
-    if fill == <uintptr_t>philox4x32:
-        return kernels.philox4x32
-    if fill == <uintptr_t>philox4x64:
-        return kernels.philox4x64
-    if fill == <uintptr_t>pcg64:
-        return kernels.pcg64
-    return <fastdrop_fill>fill
+cdef const drop_kernels *kernels = drop_choose_isa(NULL)
 
 
 def available_isas():
@@ -54,7 +29,7 @@ def available_isas():
 def choose_isa(name):
     """Make a named instruction set's kernels the ones that run."""
     global kernels
-    cdef const drop_kernels *chosen = drop_isa_kernels(name.encode())
+    cdef const drop_kernels *chosen = drop_choose_isa(name.encode())
     if chosen == NULL:
         raise ValueError(f"FASTDROP_ISA must be one of {available_isas()} here, but got {name!r}")
     kernels = chosen
@@ -76,22 +51,15 @@ def newest_pipeline():
 
 def fill_address(name):
     """Return the address of a built-in generator's `fill`, one for all instruction sets."""
-    cdef fastdrop_fill fill
-    if name == "philox4x32":
-        fill = philox4x32
-    elif name == "philox":
-        fill = philox4x64
-    elif name == "pcg64":
-        fill = pcg64
-    elif name == "sequential":
-        fill = drop_sequential_fill
-    else:
-        raise ValueError(f"no built-in generator is named {name!r}")
+    cdef fastdrop_fill fill = drop_sequential_fill
+    if name != "sequential":
+        fill = drop_generator_fill(<drop_generator><int>GENERATORS[name])
     return <uintptr_t>fill
 
 
 # The C tables' names and codes: Python asks for a code by its name, never by a number of its own.
 DTYPES = {drop_dtype_name(<drop_dtype>code).decode(): code for code in range(DROP_DTYPES)}
+GENERATORS = {drop_generator_name(<drop_generator>code).decode(): code for code in range(DROP_GENERATORS)}
 FORMS = {drop_form_name(<drop_form>code).decode(): code for code in range(DROP_FORMS)}
 OPERANDS = {name: drop_form_operands(<drop_form><int>code) for name, code in FORMS.items()}
 
@@ -133,7 +101,7 @@ cdef inline bint is_plain_array(object x) noexcept:
 
 
 cdef inline bint is_apart(cnp.ndarray x, cnp.ndarray y) noexcept:
-    """Whether y is a writable C-contiguous twin of the C-contiguous x, in memory of its own."""
+    """Whether y is a writable C-contiguous array like the C-contiguous x, in memory of its own."""
     cdef int i, flags = cnp.NPY_ARRAY_C_CONTIGUOUS
     cdef uintptr_t a = <uintptr_t>cnp.PyArray_DATA(x), b = <uintptr_t>cnp.PyArray_DATA(y)
     cdef uintptr_t nbytes = <uintptr_t>cnp.PyArray_NBYTES(x)
@@ -234,7 +202,7 @@ cdef inline drop_mask make_mask(uintptr_t fill, uintptr_t key, uint64_t draw, ui
         raise TypeError(
             "an RNG must have a capsule with a compiled fill for this backend, but capsule is None"
         )
-    mask.fill = chosen_fill(fill)
+    mask.fill = drop_chosen_fill(<fastdrop_fill>fill)
     mask.key = <const void *>key
     mask.draw = draw
     mask.threshold = threshold
@@ -471,7 +439,7 @@ def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double 
 
 def fill_words(uintptr_t fill, uintptr_t key, uint64_t position, cnp.ndarray out, int threads):
     """Write a generator's words from `position` on to a contiguous uint64 array; return the status."""
-    cdef fastdrop_fill own = chosen_fill(fill)
+    cdef fastdrop_fill own = drop_chosen_fill(<fastdrop_fill>fill)
     cdef uint64_t n = <uint64_t>cnp.PyArray_SIZE(out)
     cdef uint64_t *to = <uint64_t *>cnp.PyArray_DATA(out)
     cdef drop_workers by = drop_workers(threads, NULL)

@@ -17,7 +17,8 @@ from .._formulas.normal import Noise
 from ..arrays import Array, prepare
 from ..checks import shown
 from ..mask_format import Rate
-from ..rng import AnyRNG, Stream
+from ..rng import AnyRNG
+from ..rng.base import Stream
 from ..sharing import Strides
 from .base import NOTHING_WRITTEN, Backend, Draw
 from .form import Form

@@ -10,7 +10,8 @@ import numpy as np
 from .._formulas.normal import Noise
 from ..arrays import Array
 from ..mask_format import Rate
-from ..rng import AnyRNG, Stream
+from ..rng import AnyRNG
+from ..rng.base import Stream
 from ..sharing import Strides, span
 from .form import Form
 

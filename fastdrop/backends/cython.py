@@ -11,8 +11,8 @@ from .._cy import core as _core
 from .._formulas.normal import Noise
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
-from ..rng import AnyRNG, Stream
-from ..rng.base import check_status
+from ..rng import AnyRNG
+from ..rng.base import Stream, check_status
 from ..sharing import Strides, c_strides, span
 from ..threads import get_num_threads
 from .base import Backend, Draw

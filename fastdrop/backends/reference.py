@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .._formulas.normal import Noise, normals, with_noise
 from ..arrays import Array
 from ..mask_format import BLOCK, COLUMNS, PRECISION, REFINE_WORDS, STRIP, Rate
-from ..rng import Stream
+from ..rng.base import Stream
 from ..sharing import Strides
 from .base import Backend, Draw
 from .form import SCALE, Form, evaluate, narrowed, widened

@@ -1,7 +1,6 @@
 """The layers: dropout and its relatives with a mode, a generator and a mask, one kind a file."""
 
 from .alpha import AlphaDropout, FeatureAlphaDropout
-from .base import Layer
 from .channels import (
     Dropout1d,
     Dropout2d,
@@ -28,7 +27,6 @@ __all__ = [
     "FeatureAlphaDropout",
     "GaussianDropout",
     "GaussianNoise",
-    "Layer",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",

@@ -14,7 +14,8 @@ from ..backends.form import SCALE, Form
 from ..checks import is_same, shown
 from ..mask_format import FORMAT, Rate, rate
 from ..masks.mask import Mask, apply_draw
-from ..rng import AnyRNG, NumpyRNG, as_rng, default_rng
+from ..rng import AnyRNG, as_rng, default_rng
+from ..rng.numpy_adapter import NumpyRNG
 from ..sharing import Strides, c_strides, mask_strides
 
 if TYPE_CHECKING:

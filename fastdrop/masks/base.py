@@ -12,7 +12,7 @@ from ..arrays import Array, prepare
 from ..backends.form import SCALE, Form
 from ..checks import is_same, shown, stored_ints
 from ..mask_format import FORMAT
-from ..rng import STREAM_END
+from ..rng.counter import STREAM_END
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,8 @@ from ..backends import Draw
 from ..backends.form import Form
 from ..checks import entry, shown, stored_float, stored_int, stored_ints
 from ..mask_format import FORMAT, stored_rate
-from ..rng import STREAM_END, stream_from
+from ..rng import stream_from
+from ..rng.counter import STREAM_END
 from ..sharing import Strides, c_strides, span
 from .base import KeepMask, check_end, check_format, picked, stored_shape
 

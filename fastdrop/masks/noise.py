@@ -10,7 +10,9 @@ from .._formulas.normal import Noise
 from ..arrays import Array, check_array, identity, prepare
 from ..checks import entry, shown, stored_float, stored_int
 from ..mask_format import FORMAT
-from ..rng import STREAM_END, Stream, stream_from
+from ..rng import stream_from
+from ..rng.base import Stream
+from ..rng.counter import STREAM_END
 from .base import AnyMask, check_end, check_format, picked, stored_shape
 
 

@@ -13,7 +13,9 @@ from ..backends import Draw
 from ..backends.form import Form
 from ..checks import entry, shown, stored_float, stored_ints
 from ..mask_format import FORMAT, Rate, stored_rate
-from ..rng import STREAM_END, AnyRNG, Stream, stream_from
+from ..rng import AnyRNG, stream_from
+from ..rng.base import Stream
+from ..rng.counter import STREAM_END
 from .base import KeepMask, check_end, check_format, picked, stored_shape
 from .mask import Mask
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ..checks import entry, is_same, shown
 from .base import RNG, Stream, stored_key
 from .capsule import get_include, make_capsule
-from .counter import STREAM_END, exclusive
+from .counter import exclusive
 from .numpy_adapter import NumpyRNG, sequential_stream
 from .pcg64 import PCG64
 from .philox import Philox
@@ -38,24 +38,19 @@ if TYPE_CHECKING:
 __all__ = [
     "PCG64",
     "RNG",
-    "STREAM_END",
-    "AnyRNG",
-    "NumpyRNG",
     "Philox",
     "Philox4x32",
-    "Stream",
-    "as_rng",
     "available_rngs",
     "default_rng",
     "get_include",
     "make_capsule",
-    "make_rng",
     "manual_seed",
     "register_rng",
-    "stream_from",
 ]
 
 AnyRNG = RNG | NumpyRNG
+
+BUILTIN: Final[tuple[type[RNG], ...]] = (Philox4x32, Philox, PCG64)
 
 _registry: dict[str, Callable[[Seed], AnyRNG]] = {}
 
@@ -139,7 +134,7 @@ def available_rngs() -> list[str]:
 
 
 # Without register_rng, whose check of `fill` would load numpy.random at import.
-_registry |= {cls.name: cls for cls in (Philox4x32, Philox, PCG64)}
+_registry |= {cls.name: cls for cls in BUILTIN}
 
 _default: RNG | None = None
 

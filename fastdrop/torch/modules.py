@@ -142,7 +142,7 @@ class FeatureAlphaDropout(_WithGenerator, nn.FeatureAlphaDropout):
             return self._by(F.feature_alpha_dropout, input)
 
 
-TWINS: Final[dict[type[nn.Module], type[_WithGenerator]]] = {
+CONVERTED: Final[dict[type[nn.Module], type[_WithGenerator]]] = {
     nn.Dropout: Dropout,
     nn.Dropout1d: Dropout1d,
     nn.Dropout2d: Dropout2d,
@@ -179,8 +179,8 @@ def convert(model: AnyModule, *, generator: Generator | None = None) -> AnyModul
     'fastdrop.torch.modules'
     """
     for module in model.modules():
-        twin = TWINS.get(type(module))
-        if twin is not None:
-            module.__class__ = twin
+        converted = CONVERTED.get(type(module))
+        if converted is not None:
+            module.__class__ = converted
             cast(_WithGenerator, module).generator = generator
     return model

@@ -25,7 +25,7 @@ X = np.ones(1 << 20, np.float32)  # enough for several threads
 
 def all_at_once() -> None:
     """Eight threads draw from one generator: what they draw are its next draws."""
-    rng, twin = fastdrop.Philox4x32(1), fastdrop.Philox4x32(1)
+    rng, again = fastdrop.Philox4x32(1), fastdrop.Philox4x32(1)
     barrier = threading.Barrier(THREADS)
 
     def draw(_: int) -> list[bytes]:
@@ -34,7 +34,7 @@ def all_at_once() -> None:
 
     with ThreadPoolExecutor(THREADS) as pool:
         drawn = {y for ys in pool.map(draw, range(THREADS)) for y in ys}
-    assert drawn == {fastdrop.dropout(X, 0.3, rng=twin).tobytes() for _ in range(3 * THREADS)}
+    assert drawn == {fastdrop.dropout(X, 0.3, rng=again).tobytes() for _ in range(3 * THREADS)}
 
 
 def from_within() -> None:

@@ -76,10 +76,9 @@ static char *random_bytes(size_t bytes, uint64_t seed, uint64_t only)
 
 static drop_mask mask_of(const char *generator, uint64_t threshold)
 {
-    fastdrop_fill fill = kernels->pcg64;
-    if (!strcmp(generator, "philox4x32")) fill = kernels->philox4x32;
-    if (!strcmp(generator, "philox")) fill = kernels->philox4x64;
-    return (drop_mask){.fill = fill, .key = key, .draw = DRAW, .threshold = threshold};
+    int code = 0;
+    while (strcmp(generator, drop_generator_name((drop_generator)code))) code++;
+    return (drop_mask){.fill = kernels->fill[code], .key = key, .draw = DRAW, .threshold = threshold};
 }
 
 static double scale_of(uint64_t threshold) { return threshold ? (double)ONE / (double)threshold : 0; }
@@ -203,7 +202,7 @@ static void noise(drop_dtype dtype, int factor, const layout *l, int threads)
 {
     const size_t bytes = (threads > 1 ? (size_t)MANY : ELEMENTS) * (size_t)drop_item_size(dtype) + 64;
     char *x = random_bytes(bytes, 0, ~(uint64_t)0), *y = l->inplace ? x : random_bytes(bytes, 1, ~(uint64_t)0);
-    const drop_noise noise = {.fill = kernels->philox4x32, .key = key, .draw = DRAW, .factor = factor, .spread = 0.375};
+    const drop_noise noise = {.fill = kernels->fill[DROP_PHILOX4X32], .key = key, .draw = DRAW, .factor = factor, .spread = 0.375};
     drop_arrays a = arrays_of(l, dtype, x, y, 0);
     if (drop_add_noise(kernels, &noise, &a, (drop_workers){threads, NULL})) abort();
     print_layout("noise", dtype, HALF, 0, l);

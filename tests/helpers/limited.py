@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import fastdrop
-from fastdrop.rng import NumpyRNG
+from fastdrop.rng.numpy_adapter import NumpyRNG
 
 P = 0.3
 WINDOW = 1 << 20  # elements, whole blocks of 4096

@@ -11,7 +11,7 @@ import fastdrop
 from fastdrop.backends import Draw, current
 from fastdrop.mask_format import rate
 from fastdrop.masks.mask import Mask
-from fastdrop.rng import Stream
+from fastdrop.rng.base import Stream
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 # Numba takes two seconds to compile a kernel, and there is one for each form and dtype. Apart from

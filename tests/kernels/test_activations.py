@@ -134,6 +134,7 @@ def slope(activation: str, x: np.ndarray) -> np.ndarray:
     return backward(np.ones_like(x), x)
 
 
+@pytest.mark.slow
 @every_activation
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_values_are_accurate_tails_included(activation: str, dtype: str) -> None:

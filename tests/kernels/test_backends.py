@@ -286,6 +286,20 @@ def test_transposed_arrays_of_several_bands(
     check(x.transpose(), 0.5)
 
 
+@pytest.mark.parametrize("channels", [2, 3, 5, 8, 9, 33, 63, 64, 65])
+def test_channels_last(backend: str, threads: int, channels: int) -> None:
+    """Few channels, one after the other in memory, are many short columns of the mask."""
+    for pixels in (7, 64, 4163, 9000):
+        x = any_bits((3, pixels, channels), np.float32).transpose(0, 2, 1)
+        check(x, 0.3)
+        check(x[:, :, ::-1], 0.3)
+        check(x[:, 1:], 0.3)
+    rng, u = np.random.default_rng(1), np.empty_like(x)
+    u[...], x[...] = rng.normal(size=u.shape), rng.normal(size=x.shape)
+    sum_in_c_order = fastdrop.dropout_add(x.copy("C"), u.copy("C"), 0.3, rng=1)
+    np.testing.assert_array_equal(fastdrop.dropout_add(x, u, 0.3, rng=1), sum_in_c_order)
+
+
 def test_more_axes_than_loops(backend: str) -> None:
     x = any_bits((2,) * 12 + (3,), np.float32)
     for view in (x, x.T, x[..., ::-1], x.transpose([*range(1, 13), 0]), x[:, ::-1, :, 1:]):

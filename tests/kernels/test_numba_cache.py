@@ -26,6 +26,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_kernels_of_several_processes_are_told_apart(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     for names in (["float32"], ["float64"], ["float32", "float64"]):

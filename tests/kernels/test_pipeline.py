@@ -79,6 +79,7 @@ def test_draws_at_any_position(backend: str, draw: int, p: float) -> None:
     assert contents(mask.apply(x)) == contents(reference(mask, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [*RATES, 1 / 8192, 2**-40])
 @pytest.mark.parametrize("first_draw", [0, 3, 2**33 - 3000])
 def test_a_few_elements_at_many_positions(backend: str, first_draw: int, p: float) -> None:
@@ -90,6 +91,7 @@ def test_a_few_elements_at_many_positions(backend: str, first_draw: int, p: floa
         assert contents(mask.apply(part)) == contents(reference(mask, part))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.5, 0.25, 0.1])
 @pytest.mark.parametrize("name", ["float16", "float32", "complex128"])
 def test_outputs_larger_than_the_caches(backend: str, threads: int, name: str, p: float) -> None:
@@ -103,6 +105,7 @@ def test_outputs_larger_than_the_caches(backend: str, threads: int, name: str, p
         assert contents(y[rows]) == contents(reference(mask[rows], x[rows]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "p"),
     [(n, p) for p in RATES for n in (2 * BLOCK, 3 * BLOCK - 1, 20 * BLOCK + 70)]

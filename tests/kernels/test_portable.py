@@ -31,7 +31,8 @@ from fastdrop.backends import Draw
 from fastdrop.backends.form import Form
 from fastdrop.backends.reference import ReferenceBackend
 from fastdrop.mask_format import ONE, rate
-from fastdrop.rng import PCG64, Philox, Philox4x32, Stream
+from fastdrop.rng import PCG64, Philox, Philox4x32
+from fastdrop.rng.base import Stream
 
 SOURCES = ROOT / "fastdrop" / "_cy"
 DRIVER = HELPERS / "digests.c"
@@ -186,6 +187,7 @@ for_processors = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @for_processors
 def test_flags_for_a_processor_change_no_line(name: str) -> None:
     compiler = find(name)

@@ -1,4 +1,4 @@
-"""Names and codes of dtypes and forms: Python's and C's are one set, paired by name."""
+"""Names and codes of dtypes, forms and generators: Python's and C's are one set, paired by name."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastdrop._cy import core
 from fastdrop.arrays import DTYPES
 from fastdrop.backends.form import KEPT
 from fastdrop.mask_format import rate
+from fastdrop.rng import BUILTIN
 
 pytestmark = pytest.mark.skipif(core is None, reason="the extension is not built")
 
@@ -45,6 +46,15 @@ def test_the_kernels_know_the_dtypes_that_python_lets_in() -> None:
 def test_forms_have_one_name_in_python_and_in_c() -> None:
     assert set(core.FORMS) == set(KEPT)
     assert sorted(core.FORMS.values()) == list(range(len(KEPT)))
+
+
+def test_generators_have_one_name_in_python_in_c_and_in_numba() -> None:
+    names = {kind.name for kind in BUILTIN}
+    assert set(core.GENERATORS) == names
+    pytest.importorskip("numba")
+    from fastdrop.backends.numba.generators import FILLS
+
+    assert set(FILLS) == names | {"sequential"}
 
 
 @pytest.mark.parametrize("kind", KEPT)

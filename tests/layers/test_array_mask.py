@@ -17,7 +17,7 @@ NOISES = [((9, 70), (9, 1)), ((9, 70), (1, 70)), ((9, 70), (70,)), ((3, 5, 7), (
 
 
 def drawn(shape: tuple[int, ...], p: float = 0.3) -> Any:
-    """Return a drawn mask and its twin made of an array."""
+    """Return a drawn mask and the same one made of an array."""
     _, mask = fastdrop.dropout(np.ones(shape), p, rng=5, return_mask=True)
     return mask, fastdrop.ArrayMask(mask.to_bool(), p=p)
 

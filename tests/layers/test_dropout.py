@@ -16,7 +16,7 @@ from support import DTYPES, any_bits, contents, dtype_of, poisoned, reference
 import fastdrop
 from fastdrop import arrays
 from fastdrop.backends import Draw
-from fastdrop.rng import NumpyRNG
+from fastdrop.rng.numpy_adapter import NumpyRNG
 
 DROPOUTS: dict[str, Callable[..., np.ndarray]] = {
     "function": lambda x, p=0.5, *, out=None, inplace=False, rng=None: fastdrop.dropout(
@@ -520,13 +520,13 @@ def test_state_resumes_exactly(backend: str, rng: Any) -> None:
     np.testing.assert_array_equal(resumed(ones(999)), layer(ones(999)))
 
 
-@pytest.mark.parametrize("twin", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
 @pytest.mark.parametrize("kind", [fastdrop.PCG64, np.random.SFC64, np.random.default_rng])
-def test_copies_draw_what_would_have_come(backend: str, kind: Any, twin: Any) -> None:
+def test_copies_draw_what_would_have_come(backend: str, kind: Any, copied: Any) -> None:
     layer = fastdrop.Dropout(0.3, rng=kind(1))
     layer(ones(99))
     layer.eval()
-    other = twin(layer)
+    other = copied(layer)
     assert not other.training
     assert (
         other.mask == layer.mask or kind is np.random.SFC64
@@ -542,8 +542,8 @@ def test_a_shallow_copy_shares_the_generator() -> None:
 def test_a_copy_can_go_backward(backend: str) -> None:
     layer = fastdrop.Dropout(0.3, rng=1)
     y = layer(ones(99))
-    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        np.testing.assert_array_equal(twin.backward(ones(99)), y)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(copied.backward(ones(99)), y)
 
 
 def test_pickled_layer_is_small() -> None:

@@ -194,6 +194,7 @@ def test_shared_masks_cost_fewer_random_numbers(of: Case) -> None:
     assert layer.rng.position == plain.rng.position
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_alpha_dropout_keeps_mean_and_variance(p: float, backend: str) -> None:
     n = 1_000_000

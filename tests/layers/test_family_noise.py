@@ -284,6 +284,7 @@ def test_noise_is_kerass_formula_and_its_backward_torchs_autograd(name: str) -> 
     assert np.vdot(grad, moved - y) == pytest.approx(np.vdot(back, step), rel=1e-7, abs=1e-9)
 
 
+@pytest.mark.slow
 @every_noise
 def test_noise_has_the_mean_and_variance_it_says(name: str, backend: str) -> None:
     n = 1_000_000

@@ -208,12 +208,12 @@ def test_equal_means_the_same_function() -> None:
 
 
 @pytest.mark.parametrize(
-    "twin", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+    "copied", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
 )
 @pytest.mark.parametrize("kind", [fastdrop.Philox4x32, fastdrop.PCG64, np.random.SFC64])
-def test_copies_are_the_same_function(backend: str, kind: Any, twin: Any) -> None:
+def test_copies_are_the_same_function(backend: str, kind: Any, copied: Any) -> None:
     mask = mask_of((99, 99), rng=kind(1))[3:]
-    np.testing.assert_array_equal(twin(mask).to_bool(), mask.to_bool())
+    np.testing.assert_array_equal(copied(mask).to_bool(), mask.to_bool())
 
 
 def test_it_is_small() -> None:

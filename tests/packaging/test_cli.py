@@ -154,6 +154,7 @@ def test_demo_prints_a_table_and_saves_a_plot(tmp_path: Path) -> None:
     assert "epoch" in result.stderr  # the progress bar
 
 
+@pytest.mark.slow
 def test_demo_without_dropout_is_the_same_run_twice(tmp_path: Path) -> None:
     needs_demo()
     result = cli("demo", "--epochs", "2", "--seed", "7", "--p", "0", cwd=tmp_path)

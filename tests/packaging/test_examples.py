@@ -18,7 +18,7 @@ from paths import EXAMPLES
 from support import any_bits, contents, reference, words_by_backend
 
 import fastdrop
-from fastdrop import rng as seam
+from fastdrop import rng as interface
 
 IN_CI = os.environ.get("CI") == "true"
 
@@ -47,10 +47,10 @@ def load(path: Path) -> ModuleType:
 
 @pytest.fixture(scope="module", autouse=True)
 def _register_of_its_own() -> Iterator[None]:
-    before = dict(seam._registry)
+    before = dict(interface._registry)
     yield
-    seam._registry.clear()
-    seam._registry.update(before)
+    interface._registry.clear()
+    interface._registry.update(before)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_cfunc_runs() -> None:
 
 def test_cfunc_drives_masks(backend: str, cfunc: ModuleType) -> None:
     check(cfunc.SplitMix64)
-    assert type(seam.as_rng("splitmix64")) is cfunc.SplitMix64
+    assert type(interface.as_rng("splitmix64")) is cfunc.SplitMix64
 
 
 def test_cfunc_is_splitmix64(backend: str, cfunc: ModuleType) -> None:
@@ -143,6 +143,7 @@ def test_cfunc_is_splitmix64(backend: str, cfunc: ModuleType) -> None:
 # A C capsule.
 
 
+@pytest.mark.slow
 def test_capsule_runs(threefry: ModuleType) -> None:
     folder = Path(threefry.__file__).parent
     check_printed(run("demo.py", cwd=folder))
@@ -160,7 +161,7 @@ def test_capsule_drives_masks(backend: str, threefry: ModuleType) -> None:
 def test_capsule_is_threefry(
     backend: str, threefry: ModuleType, key: list[int], expected: list[int]
 ) -> None:
-    stream = seam.Stream(threefry.Threefry, np.array(key, np.uint64))
+    stream = interface.Stream(threefry.Threefry, np.array(key, np.uint64))
     assert words_by_backend(stream, 0, 2).tolist() == expected
     for start in range(5):
         np.testing.assert_array_equal(
@@ -188,6 +189,7 @@ def xoshiro256(state: list[int], n: int) -> list[int]:
     return numbers
 
 
+@pytest.mark.slow
 def test_bit_generator_runs(xoshiro: ModuleType) -> None:
     folder = Path(xoshiro.__file__).parent
     printed = run("demo.py", cwd=folder)
@@ -195,14 +197,16 @@ def test_bit_generator_runs(xoshiro: ModuleType) -> None:
     assert "normal variates" in printed
 
 
+@pytest.mark.slow
 def test_bit_generator_drives_masks(backend: str, xoshiro: ModuleType) -> None:
     check(xoshiro.Xoshiro256)
 
 
+@pytest.mark.slow
 def test_bit_generator_is_xoshiro256(backend: str, xoshiro: ModuleType) -> None:
     generator = xoshiro.Xoshiro256(3)
     expected = xoshiro256(generator.state["words"], 300)
-    stream, position = seam.NumpyRNG(generator).reserve(100)
+    stream, position = interface.NumpyRNG(generator).reserve(100)
     assert words_by_backend(stream, position, 100).tolist() == expected[:100]
     assert generator.random_raw(100).tolist() == expected[100:200]
     uniform = np.random.Generator(generator).random(100)

@@ -29,6 +29,7 @@ def test_mlp_learns_the_digits() -> None:
     assert importlib.import_module("mlp_backward").main(epochs=15) > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", available_backends())
 def test_resumed_run_has_the_same_weights(other: str) -> None:
     """In a new process, with a thread more, on this backend."""

@@ -52,6 +52,7 @@ def test_nothing_is_unknown_of_the_torch_that_is_here() -> None:
     assert UNKNOWN == []
 
 
+@pytest.mark.slow
 def test_enable_is_refused_without_the_way_to_torchs_own_kernels() -> None:
     code = (
         "import torch, fastdrop.torch as ft\n"

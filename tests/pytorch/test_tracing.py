@@ -214,6 +214,7 @@ DATA_DEPENDENT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA_DEPENDENT)
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
@@ -462,6 +463,7 @@ def good_places():
     return run_right_in_children(codes)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="importing torch for each takes long")
 @pytest.mark.parametrize("place", ODD_PLACES)
 def test_imported_in_odd_places(good_places, place):

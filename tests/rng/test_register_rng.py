@@ -1,4 +1,4 @@
-"""The generators' seam: what can be registered, and what is refused before it can crash."""
+"""The generators' interface: what can be registered, and what is refused before it can crash."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from capsules import COUNTING, address_of, capsule, counting, generator
 
 import fastdrop
-from fastdrop import rng as seam
+from fastdrop import rng as interface
 
 X = np.ones(100, np.float32)
 
 
 @pytest.fixture(autouse=True)
 def _register_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seam, "_registry", dict(seam._registry))
+    monkeypatch.setattr(interface, "_registry", dict(interface._registry))
 
 
 def test_a_capsules_words_drive_the_mask(backend: str) -> None:
@@ -28,12 +28,12 @@ def test_a_capsules_words_drive_the_mask(backend: str) -> None:
     y = fastdrop.dropout(np.ones(4096, np.float32), rng=rng)
     expected = 2 * (1 - np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little"))
     np.testing.assert_array_equal(y, expected)
-    assert type(seam.as_rng("custom")) is cls
+    assert type(interface.as_rng("custom")) is cls
 
 
 def test_make_capsule_makes_what_c_makes() -> None:
-    ours = seam.capsule.open_capsule(fastdrop.make_capsule(COUNTING, key_words=3))
-    theirs = seam.capsule.open_capsule(capsule(key_words=3))
+    ours = interface.capsule.open_capsule(fastdrop.make_capsule(COUNTING, key_words=3))
+    theirs = interface.capsule.open_capsule(capsule(key_words=3))
     assert ours == theirs == (COUNTING, 3)
 
 
@@ -108,7 +108,10 @@ def test_fill_that_fails_later_raises(backend: str) -> None:
         fastdrop.dropout(X, rng=rng, return_mask=True, p=0.3)
 
 
-@pytest.mark.parametrize("cls", [int, object, None, "pcg64", seam.NumpyRNG, np.random.Generator])
+KINDS = [int, object, None, "pcg64", interface.NumpyRNG, np.random.Generator]
+
+
+@pytest.mark.parametrize("cls", KINDS)
 def test_a_class_of_another_kind_is_refused(cls: Any) -> None:
     with pytest.raises(TypeError, match="cls must be a subclass of"):
         fastdrop.register_rng("custom", cls)
@@ -128,7 +131,7 @@ def test_a_taken_name_is_refused_but_the_same_class_is_not() -> None:
         fastdrop.register_rng("custom", generator(capsule()))
     with pytest.raises(ValueError, match="'philox' is registered already"):
         fastdrop.register_rng("philox", np.random.SFC64)
-    assert type(seam.as_rng("custom")) is cls
+    assert type(interface.as_rng("custom")) is cls
 
 
 def test_a_class_has_one_name() -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.random import SeedSequence
 
 import fastdrop
-from fastdrop.rng import NumpyRNG, as_rng
+from fastdrop.rng import as_rng
+from fastdrop.rng.numpy_adapter import NumpyRNG
 
 OWN = [fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
 FOREIGN = [np.random.MT19937, np.random.SFC64, np.random.PCG64DXSM]

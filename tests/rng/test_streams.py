@@ -12,7 +12,8 @@ from paths import DATA
 from support import words_by_backend
 
 import fastdrop
-from fastdrop.rng import NumpyRNG, Stream
+from fastdrop.rng.base import Stream
+from fastdrop.rng.numpy_adapter import NumpyRNG
 
 ORACLES = [(fastdrop.PCG64, np.random.PCG64), (fastdrop.Philox, np.random.Philox)]
 OWN = [fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]

@@ -325,6 +325,7 @@ def generator(request: pytest.FixtureRequest) -> Any:
 # --- The end of the program -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize(
     ("end", "plugged"),

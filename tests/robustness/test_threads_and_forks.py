@@ -47,11 +47,13 @@ def run(script: str, *arguments: str, **environment: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_children_draw_what_their_parent_draws(backend: str, method: str) -> None:
     run("forked.py", backend, method)
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("method", ["os.fork", "fork"])
@@ -60,6 +62,7 @@ def test_children_of_a_parent_at_work(backend: str, method: str) -> None:
     run("forked.py", backend, method, "busy")
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("when", ["torch-before", "torch-after"])
 def test_torch_may_come_before_or_after(when: str) -> None:

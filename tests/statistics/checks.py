@@ -20,7 +20,7 @@ import numpy as np
 from fastdrop.backends import Draw
 from fastdrop.mask_format import BLOCK, rate
 from fastdrop.masks.mask import Mask
-from fastdrop.rng import Stream
+from fastdrop.rng.base import Stream
 
 ALARM = 1e-9  # two-sided, for one check
 AT_ONCE = 1 << 24  # elements that are unpacked together

@@ -30,7 +30,7 @@ import fastdrop
 from fastdrop.backends import Draw
 from fastdrop.mask_format import rate
 from fastdrop.masks.mask import Mask
-from fastdrop.rng import Stream
+from fastdrop.rng.base import Stream
 
 GENERATORS = {cls.name: cls for cls in (fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64)}
 MASKS = 128

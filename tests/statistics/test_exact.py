@@ -16,7 +16,7 @@ import fastdrop
 from fastdrop.backends import Draw
 from fastdrop.mask_format import BLOCK, ONE, PRECISION, rate
 from fastdrop.masks.mask import Mask
-from fastdrop.rng import Stream
+from fastdrop.rng.base import Stream
 
 NEAR_0 = [0.0, 5e-324, 2.0**-1022, 1e-300, 2.0**-53, 2.0**-42, 2.0**-41, 2.0**-41 * (1 + 2.0**-52)]
 NEAR_0 += [3 * 2.0**-42, 2.0**-40, 3 * 2.0**-41, 5 * 2.0**-41, 2.0**-39, 1e-11, 1e-9, 1e-6, 1e-4]

@@ -16,7 +16,7 @@ import pytest
 from checks import at, check, draw
 
 import fastdrop
-from fastdrop.rng import Stream
+from fastdrop.rng.base import Stream
 
 SEED = 20140615
 

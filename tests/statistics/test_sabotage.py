@@ -17,7 +17,7 @@ import fastdrop
 from fastdrop.backends import reference
 from fastdrop.mask_format import rate
 from fastdrop.masks.mask import Mask
-from fastdrop.rng import Stream
+from fastdrop.rng.base import Stream
 
 SIZE = 1 << 22
 SEED = 3

@@ -21,7 +21,7 @@ static inline uint64_t count_elements(const drop_arrays *a)
     return size;
 }
 
-/* Drops axes of length 1 and joins neighbours that all arrays walk evenly. */
+/* Drops axes of length 1 and joins axes side by side where one stride serves for both in all arrays. */
 static inline void join_axes(drop_arrays *a)
 {
     int n = 0;

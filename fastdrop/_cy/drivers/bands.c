@@ -4,6 +4,7 @@
  * order and transposed, 64 by 64, into the rows' order. */
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "drivers/mask.h"
 #include "drivers/work.h"
@@ -43,6 +44,62 @@ static void run_columns(const drop_work *w, drop_cursor *c, const uint64_t *bits
     }
 }
 
+/* Whether all arrays hold one short column right after the other: channels-last images with few
+ * channels, for instance. Then many columns are one run of elements. */
+static int has_short_columns(const drop_work *w)
+{
+    const drop_arrays *a = &w->op->arrays;
+    int even = w->axis == a->ndim - 2 && a->shape[w->axis] <= 64;
+    for (int k = 0; k < a->count && even; k++)
+        even = a->stride[k][w->axis + 1] == a->shape[w->axis] * a->stride[k][w->axis];
+    return even;
+}
+
+/* The bits of a byte, so many apart: at most 8, so that 64 bits hold them. */
+static uint64_t spread_byte(uint64_t byte, uint64_t apart)
+{
+    uint64_t out = 0;
+    for (uint64_t i = 0; i < 8; i++) out |= (byte >> i & 1) << i * apart;
+    return out;
+}
+
+enum { COLUMNS_ROOM = DROP_BLOCK / 64 + 2 }; /* words, of which a store may write one too many */
+
+/* Bits of whole columns, up to 64 times 64, one column after the other. */
+static void join_columns(const uint64_t *bits, uint64_t pitch, uint64_t rows, uint64_t first, uint64_t count,
+                       const uint64_t *spread, uint64_t *out)
+{
+    for (uint64_t done = 0; done < count; done += 64) {
+        const unsigned width = (unsigned)min_u64(64, count - done);
+        uint64_t square[64] = {0};
+        for (uint64_t i = 0; i < rows; i++) square[i] = get_bits(bits, i * pitch + first + done, width);
+        if (rows > 8) {
+            transpose_bits(square);
+            for (uint64_t i = 0; i < width; i++) copy_bits(out, (done + i) * rows, square + i, 0, rows);
+            continue;
+        }
+        for (unsigned i = 0; i < width; i += 8) { /* 8 columns have as many bytes as there are rows */
+            uint64_t columns = 0;
+            for (uint64_t r = 0; r < rows; r++) columns |= spread[square[r] >> i & 0xff] << r;
+            memcpy((char *)out + (done + i) / 8 * rows, &columns, sizeof columns);
+        }
+    }
+}
+
+static void run_short_columns(const drop_work *w, drop_cursor *c, const uint64_t *bits, uint64_t pitch,
+                              uint64_t rows, uint64_t count)
+{
+    uint64_t keep[COLUMNS_ROOM], spread[256];
+    const uint64_t most = DROP_BLOCK / 64 / rows * 64; /* columns at once */
+    for (uint64_t byte = 0; rows <= 8 && byte < 256; byte++) spread[byte] = spread_byte(byte, rows);
+    for (uint64_t first = 0, width; first < count; first += width) {
+        width = min_u64(most, count - first);
+        join_columns(bits, pitch, rows, first, width, spread, keep);
+        run_piece(w, c, width * rows, keep);
+        cursor_move(c, &w->op->arrays, w->axis + 1, width);
+    }
+}
+
 static int make_bits(const bands_work *b, uint64_t start, uint64_t rows, uint64_t count, uint64_t *bits)
 {
     const drop_kernels *kernels = b->all.kernels;
@@ -73,7 +130,8 @@ static int band_task(void *context, int64_t number)
     if (!status) {
         drop_cursor c;
         cursor_at(&c, a, start);
-        run_columns(w, &c, bits, b->pitch, rows, count);
+        if (has_short_columns(w)) run_short_columns(w, &c, bits, b->pitch, rows, count);
+        else run_columns(w, &c, bits, b->pitch, rows, count);
     }
     atomic_flag_clear(b->occupied + room);
     return status;

@@ -51,7 +51,7 @@ static int rows_task(void *context, int64_t number)
 static drop_pipe_run find_pipe(const drop_kernels *kernels, const drop_operation *op)
 {
     const drop_arrays *a = &op->arrays;
-    if (op->mask->fill == kernels->philox4x32 && op->first % DROP_BLOCK == 0 &&
+    if (op->mask->fill == kernels->fill[DROP_PHILOX4X32] && op->first % DROP_BLOCK == 0 &&
         (op->form == DROP_SCALE || op->form == DROP_ADD) && is_contiguous(a))
         return kernels->pipe[a->dtype];
     return NULL;

@@ -3,9 +3,7 @@
 #include "kernels/forms.h"
 #include "kernels/noise.h"
 #include "kernels/ones.h"
-#include "rng/pcg64.h"
-#include "rng/philox4x32.h"
-#include "rng/philox4x64.h"
+#include "rng/generators.def" /* their headers */
 
 /* A function of one form and dtype: gelu_part_f32, for instance. */
 #define TF(name) DROP_JOIN(FORM_NAME, T(_##name))
@@ -21,10 +19,8 @@ extern const drop_pipe_run DROP_FOR_ISA(drop_pipe_runs)[];
 
 const drop_kernels DROP_FOR_ISA(drop_kernels) = {
     .name = DROP_TEXT(DROP_ISA),
-    .prepare = pcg64_prepare,
-    .philox4x32 = philox4x32_fill,
-    .philox4x64 = philox4x64_fill,
-    .pcg64 = pcg64_fill,
+#define GENERATOR_EACH(name, CODE, function, PREPARE) .fill[DROP_##CODE] = function##_fill, .prepare[DROP_##CODE] = PREPARE,
+#include "rng/generators.def"
     .block_bits = block_bits,
     .ones = {[DROP_ONES_U8] = ones_u8, [DROP_ONES_BF16] = ones_bf16},
     .apply = DROP_FOR_ISA(drop_apply_runs),

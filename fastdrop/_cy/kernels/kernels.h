@@ -45,6 +45,12 @@ static inline int drop_item_size(drop_dtype dtype)
     return sizes[dtype];
 }
 
+typedef enum {
+#define GENERATOR_EACH(name, CODE, ...) DROP_##CODE,
+#include "rng/generators.def"
+    DROP_GENERATORS
+} drop_generator;
+
 /* What an operation returns if `fill` returned 0 and had not written its last word. */
 enum { DROP_UNWRITTEN = INT_MIN + 1 };
 
@@ -76,7 +82,7 @@ typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdi
                              size_t n, const uint64_t *keep, double scale, int streaming);
 
 /* The same for whole blocks of the mask and contiguous arrays, its bits included, where
- * `fill` is philox4x32; u, if it is not NULL, is added. Inputs are asked for `prefetch` bytes
+ * `fill` is Philox4x32's; u, if it is not NULL, is added. Inputs are asked for `prefetch` bytes
  * ahead, if it is not 0. Returns 0 if it did nothing, for it does not know every threshold. */
 typedef int (*drop_pipe_run)(const drop_mask *mask, uint64_t block, uint64_t blocks, const char *x,
                              const char *u, char *y, double scale, int streaming, ptrdiff_t prefetch);
@@ -132,9 +138,9 @@ typedef void (*drop_ones_run)(const uint64_t *keep, size_t n, void *out);
 enum { DROP_ONES_U8, DROP_ONES_BF16, DROP_ONES }; /* the number is one less than an item's bytes */
 
 typedef struct {
-    const char *name;      /* of the instruction set */
-    void (*prepare)(void); /* fills tables: call it once, before anything else */
-    fastdrop_fill philox4x32, philox4x64, pcg64;
+    const char *name; /* of the instruction set */
+    fastdrop_fill fill[DROP_GENERATORS];
+    void (*prepare[DROP_GENERATORS])(void); /* call once what is there, before anything else */
     int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
     drop_ones_run ones[DROP_ONES];
     const drop_apply_run *apply; /* by dtype */

@@ -54,7 +54,8 @@ static void look(void)
     available[n++] = &drop_kernels_baseline;
     for (int i = 0; i < n; i++) {
         names[i] = available[i]->name;
-        available[i]->prepare();
+        for (int j = 0; j < DROP_GENERATORS; j++)
+            if (available[i]->prepare[j]) available[i]->prepare[j]();
     }
 }
 
@@ -71,6 +72,39 @@ const drop_kernels *drop_isa_kernels(const char *name)
     for (int i = 0; available[i]; i++)
         if (strcmp(name, available[i]->name) == 0) return available[i];
     return NULL;
+}
+
+static const drop_kernels *chosen;
+
+const drop_kernels *drop_choose_isa(const char *name)
+{
+    const drop_kernels *kernels = drop_isa_kernels(name);
+    if (kernels) chosen = kernels;
+    return kernels;
+}
+
+/* For each generator a function that calls the chosen one. */
+#define FILL(name) int name(const void *key, uint64_t position, uint64_t n, uint64_t *out)
+#define GENERATOR_EACH(name, CODE, ...) static FILL(name##_chosen) { return chosen->fill[DROP_##CODE](key, position, n, out); }
+#include "rng/generators.def"
+
+static const struct {
+    const char *name;
+    fastdrop_fill fill;
+} generators[] = {
+#define GENERATOR_EACH(name, ...) {#name, name##_chosen},
+#include "rng/generators.def"
+};
+
+const char *drop_generator_name(drop_generator generator) { return generators[generator].name; }
+
+fastdrop_fill drop_generator_fill(drop_generator generator) { return generators[generator].fill; }
+
+fastdrop_fill drop_chosen_fill(fastdrop_fill fill)
+{
+    for (int i = 0; i < DROP_GENERATORS; i++)
+        if (fill == generators[i].fill) return chosen->fill[i];
+    return fill;
 }
 
 static _Atomic(const char *) newest_pipeline;

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ..._formulas.normal import Noise
 from ...arrays import Array, dtype_name, is_plain, prepare
 from ...mask_format import BLOCK, Rate
-from ...rng import PCG64, RNG, AnyRNG, Philox, Philox4x32, Stream
-from ...rng.base import check_status, compiled_fills, fill_address
+from ...rng import BUILTIN, RNG, AnyRNG, Philox4x32
+from ...rng.base import Stream, check_status, compiled_fills, fill_address
 from ...sharing import Strides, c_strides, span
 from ..base import NOTHING_WRITTEN, Backend, Draw
 from ..form import SCALE, Form
@@ -27,9 +27,7 @@ from .layouts import AXIS
 
 # Generators that Numba's code is used for, compiled extension or not.
 _OWN: Final[dict[type[RNG], str]] = {
-    Philox4x32: "philox4x32",
-    Philox: "philox",
-    PCG64: "pcg64",
+    kind: kind.name for kind in BUILTIN if kind.name in generators.FILLS
 }
 compiled_fills.update({kind: partial(generators.fill_address, name) for kind, name in _OWN.items()})
 _SIGN: Final = 1 << 63

@@ -228,7 +228,7 @@ def _fill_sequential(at: int, position: Word, n: int, to: int) -> None:
 
 # --- Addresses --------------------------------------------------------------------------------
 
-_FILLS: Final = {
+FILLS: Final = {
     "philox4x32": fill_philox4x32,
     "philox": _fill_philox,
     "pcg64": _fill_pcg64,
@@ -242,7 +242,7 @@ def _fill(variant: Any, key: int, position: Word, n: int, out: int) -> Any:
 
 @like(_fill, inline=True)
 def _fill_of(variant: Any, key: Any, position: Any, n: Any, out: Any) -> Any:
-    fill = _FILLS[variant[0].literal_value]
+    fill = FILLS[variant[0].literal_value]
 
     def run(variant, key, position, n, out):  # type: ignore[no-untyped-def]
         fill(key, position, n, out)
