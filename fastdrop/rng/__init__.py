@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import _local
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -172,7 +172,7 @@ def default_rng() -> RNG:
 # A forked child must not draw the masks of its parent or its siblings. So its default
 # generator, the same object, gets a new seed. The forking thread makes that seed before the
 # fork. It is thread-local, because other threads may fork at the same time.
-_fork = threading.local()
+_fork = _local()
 
 
 def _before_fork() -> None:

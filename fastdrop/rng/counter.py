@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import LockType, allocate_lock  # threading takes a tenth of fastdrop's import
 from typing import Any
 
 from .._cy import core
@@ -12,17 +12,17 @@ STREAM_END = (1 << 64) - 1  # words in a stream: positions are 64 bits wide
 
 # One lock for all counters: it is held only for an addition. In a forked child its
 # holder may not exist any more, and a single lock is easy to renew there.
-_lock = threading.Lock()
+_lock = allocate_lock()
 
 
-def exclusive() -> threading.Lock:
+def exclusive() -> LockType:
     """Return that lock, for other short code that must not run in two threads at once."""
     return _lock
 
 
 def _renew_lock() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = allocate_lock()
 
 
 if hasattr(os, "register_at_fork"):
