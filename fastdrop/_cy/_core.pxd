@@ -1,7 +1,7 @@
 # What _core.pyx uses of the C files, one block for each header.
 
 cimport numpy as cnp
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 
 cdef extern from "include/fastdrop_rng.h":
@@ -134,6 +134,37 @@ cdef extern from "drivers/noise.h":
         double spread
 
     int drop_add_noise(const drop_kernels *, const drop_noise *, drop_arrays *, drop_workers) nogil
+
+
+cdef extern from "drivers/attention.h":
+    ctypedef void (*drop_gemm)(const char *, const char *, const int *, const int *, const int *,
+                               const void *, const void *, const int *, const void *, const int *,
+                               const void *, void *, const int *) noexcept nogil
+
+    ctypedef struct drop_matrices:
+        char *at
+        Py_ssize_t stride[3]
+
+    ctypedef struct drop_bias:
+        const char *at
+        int dtype
+        Py_ssize_t stride[4]
+
+    ctypedef struct drop_attention:
+        drop_gemm gemm[2]
+        drop_dtype dtype
+        int64_t batches, heads, groups, rows, columns, width, value_width
+        drop_matrices q, k, v, out
+        void *lse
+        drop_bias bias
+        int causal
+        double scale
+        double keep_scale
+        const drop_mask *mask
+        drop_matrices grad, dq, dk, dv
+
+    int drop_attend(const drop_kernels *, const drop_attention *, drop_workers) nogil
+    int drop_attend_backward(const drop_kernels *, const drop_attention *, drop_workers) nogil
 
 
 cdef extern from "drivers/words.h":

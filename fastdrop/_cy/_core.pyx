@@ -437,6 +437,62 @@ def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double 
     return status
 
 
+cdef void set_matrices(drop_matrices *m, tuple given, Py_ssize_t item) except *:
+    """Take an address, and the strides of batches, heads and rows in elements."""
+    cdef int i
+    m.at = <char *><uintptr_t>given[0]
+    for i in range(3):
+        m.stride[i] = <Py_ssize_t>given[1 + i] * item
+
+
+def attend(Team team, tuple gemm, int dtype, tuple sizes, tuple operands, uintptr_t lse, tuple bias,
+           bint causal, double scale, uintptr_t fill, uint64_t key0, uint64_t key1,
+           uint64_t threshold, double keep_scale, tuple backward, int threads):
+    """Write attention with dropout, or its gradients; return the status (see attention.h).
+
+    gemm: the addresses of sgemm_ and dgemm_. sizes: batches, heads, groups, rows, columns, width and
+    value_width. operands: q, k, v and the output, as addresses and strides of batches, heads and
+    rows. bias: empty, or an address, a dtype's code or -1 for bool, and four strides in bytes.
+    fill: 0 for no dropout. backward: empty, or the output's gradient and those of q, k and v.
+    """
+    cdef uint64_t[2] key = [key0, key1]
+    cdef drop_mask mask = make_mask(fill, <uintptr_t>&key[0], 0, threshold)
+    cdef drop_attention a
+    cdef drop_workers by = drop_workers(threads, functions_of(team))
+    cdef Py_ssize_t item = drop_item_size(<drop_dtype>dtype)
+    cdef bint is_backward = len(backward) > 0
+    cdef int i, status
+    a.gemm[0], a.gemm[1] = <drop_gemm><uintptr_t>gemm[0], <drop_gemm><uintptr_t>gemm[1]
+    a.dtype = <drop_dtype>dtype
+    a.batches, a.heads, a.groups, a.rows, a.columns, a.width, a.value_width = sizes
+    set_matrices(&a.q, operands[0], item)
+    set_matrices(&a.k, operands[1], item)
+    set_matrices(&a.v, operands[2], item)
+    set_matrices(&a.out, operands[3], item)
+    a.lse = <void *>lse
+    a.bias.at = NULL
+    if bias:
+        a.bias.at = <const char *><uintptr_t>bias[0]
+        a.bias.dtype = DROP_DTYPES if bias[1] < 0 else <int>bias[1]
+        for i in range(4):
+            a.bias.stride[i] = bias[2 + i]
+    a.causal = causal
+    a.scale = scale
+    a.keep_scale = keep_scale
+    a.mask = &mask if fill else NULL
+    if is_backward:
+        set_matrices(&a.grad, backward[0], item)
+        set_matrices(&a.dq, backward[1], item)
+        set_matrices(&a.dk, backward[2], item)
+        set_matrices(&a.dv, backward[3], item)
+    with nogil:
+        if is_backward:
+            status = drop_attend_backward(kernels, &a, by)
+        else:
+            status = drop_attend(kernels, &a, by)
+    return status
+
+
 def fill_words(uintptr_t fill, uintptr_t key, uint64_t position, cnp.ndarray out, int threads):
     """Write a generator's words from `position` on to a contiguous uint64 array; return the status."""
     cdef fastdrop_fill own = drop_chosen_fill(<fastdrop_fill>fill)

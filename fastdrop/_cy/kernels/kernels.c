@@ -3,12 +3,16 @@
 #include "kernels/forms.h"
 #include "kernels/noise.h"
 #include "kernels/ones.h"
+#include "kernels/softmax.h"
 #include "rng/generators.def" /* their headers */
 
 /* A function of one form and dtype: gelu_part_f32, for instance. */
 #define TF(name) DROP_JOIN(FORM_NAME, T(_##name))
 
 #define DTYPE_BODY "kernels/form_functions_body.h"
+#include "kernels/dtypes.def"
+
+#define DTYPE_BODY "kernels/convert_body.h"
 #include "kernels/dtypes.def"
 
 #define DROP_TEXT_(a) #a
@@ -25,6 +29,10 @@ const drop_kernels DROP_FOR_ISA(drop_kernels) = {
     .ones = {[DROP_ONES_U8] = ones_u8, [DROP_ONES_BF16] = ones_bf16},
     .apply = DROP_FOR_ISA(drop_apply_runs),
     .pipe = DROP_FOR_ISA(drop_pipe_runs),
+    .softmax = {
+        [DROP_SINGLE] = {softmax_f32, softmax_end_f32, softmax_backward_f32, multiply_rows_f32},
+        [DROP_DOUBLE] = {softmax_f64, softmax_end_f64, softmax_backward_f64, multiply_rows_f64},
+    },
 #define DTYPE_BODY "kernels/entries_body.h"
 #include "kernels/dtypes.def"
 };

@@ -137,6 +137,43 @@ typedef void (*drop_ones_run)(const uint64_t *keep, size_t n, void *out);
 
 enum { DROP_ONES_U8, DROP_ONES_BF16, DROP_ONES }; /* the number is one less than an item's bytes */
 
+/* The numbers that kernels compute with (math/precisions.def). */
+typedef enum { DROP_SINGLE, DROP_DOUBLE, DROP_PRECISIONS } drop_precision;
+
+static inline drop_precision drop_precision_of(drop_dtype dtype)
+{
+    static const drop_precision precisions[] = {
+#define DROP_f32_ DROP_SINGLE
+#define DROP_f64_ DROP_DOUBLE
+#define DTYPE_EACH(name, CODE, numpy, NUM, bytes, number, ...) DROP_##number##_,
+#include "kernels/dtypes.def"
+    };
+    return precisions[dtype];
+}
+
+/* Some rows and columns of scores, which are multiplied by `scale` before the softmax. */
+typedef struct {
+    size_t rows, columns, pitch; /* pitch: numbers from one row to the next */
+    double scale;
+    const void *bias; /* numbers that are added then, or NULL */
+    size_t bias_pitch;
+    ptrdiff_t limit; /* row r ends after limit + r columns: the others are masked */
+    const uint64_t *keep; /* or NULL: all are kept. Row r, column c has bit `bit + r * bit_pitch + c` */
+    uint64_t bit, bit_pitch;
+    double keep_scale;
+} drop_tile;
+
+/* Softmax with dropout in one precision: see softmax_body.h. */
+typedef struct {
+    void (*forward)(const drop_tile *tile, const void *x, void *y, void *highest, void *total, void *change);
+    void (*end)(const void *highest, const void *total, size_t rows, double keep_scale, void *factors, void *lse);
+    void (*backward)(const drop_tile *tile, void *x, void *grad, const void *lse, const void *delta);
+    void (*multiply)(void *x, size_t pitch, size_t rows, size_t columns, const void *factors);
+} drop_softmax_runs;
+
+/* n contiguous elements as numbers of their precision, or numbers as elements. */
+typedef void (*drop_convert_run)(const void *from, void *to, size_t n);
+
 typedef struct {
     const char *name; /* of the instruction set */
     fastdrop_fill fill[DROP_GENERATORS];
@@ -147,6 +184,8 @@ typedef struct {
     const drop_pipe_run *pipe;   /* by dtype */
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */
     drop_noise_run noise[DROP_DTYPES];           /* none for complex numbers */
+    drop_convert_run widen[DROP_DTYPES], narrow[DROP_DTYPES]; /* nor here */
+    drop_softmax_runs softmax[DROP_PRECISIONS];
 } drop_kernels;
 
 #endif

@@ -43,6 +43,21 @@ DROP_INLINE vf64 sqrt_f64(vf64 x)
 }
 #endif
 
+/* The larger of two numbers, lane by lane; b where either is NaN. */
+#if DROP_AVX512
+DROP_INLINE vf32 larger_f32(vf32 a, vf32 b) { return (vf32)_mm512_max_ps((__m512)a, (__m512)b); }
+DROP_INLINE vf64 larger_f64(vf64 a, vf64 b) { return (vf64)_mm512_max_pd((__m512d)a, (__m512d)b); }
+#elif DROP_AVX2
+DROP_INLINE vf32 larger_f32(vf32 a, vf32 b) { return (vf32)_mm256_max_ps((__m256)a, (__m256)b); }
+DROP_INLINE vf64 larger_f64(vf64 a, vf64 b) { return (vf64)_mm256_max_pd((__m256d)a, (__m256d)b); }
+#elif DROP_SSE2
+DROP_INLINE vf32 larger_f32(vf32 a, vf32 b) { return (vf32)_mm_max_ps((__m128)a, (__m128)b); }
+DROP_INLINE vf64 larger_f64(vf64 a, vf64 b) { return (vf64)_mm_max_pd((__m128d)a, (__m128d)b); }
+#else
+DROP_INLINE vf32 larger_f32(vf32 a, vf32 b) { return DROP_CHOOSE(vf32, a > b, a, b); }
+DROP_INLINE vf64 larger_f64(vf64 a, vf64 b) { return DROP_CHOOSE(vf64, a > b, a, b); }
+#endif
+
 #define PRECISION_BODY "math/elementary_body.h"
 #include "math/precisions.def"
 

@@ -30,3 +30,14 @@ DROP_INLINE V P(log)(V x)
     V s = (m - 1) / (m + 1), square = s * s;
     return n * P(drop_log2) + s * (2 + square * DROP_POLYNOMIAL(P(drop_log), square));
 }
+
+/* exp(x) for x from -inf up to 0, and NaN of NaN. Results below the least normal number are 0. */
+DROP_INLINE V P(exp_below)(V x)
+{
+    const NUMBER shift = (NUMBER)1.5 * ((UINT)1 << MANTISSA), least = -(EXPONENT_BIAS * P(drop_log2));
+    x = P(larger)((V){0} + least, x);
+    V shifted = x * P(drop_per_log2) + shift, n = shifted - shift;
+    V r = (x - n * P(drop_log2_upper)) - n * P(drop_log2_lower);
+    V power = (V)(((U)shifted << MANTISSA) + ((UINT)EXPONENT_BIAS << MANTISSA));
+    return (1 + (r + (r * r) * DROP_POLYNOMIAL(P(drop_exp), r))) * power;
+}

@@ -1,0 +1,371 @@
+/* Scores are made for a tile of rows and a block of columns at a time, as many as the second-level cache
+ * holds, and never kept. The backward pass makes them again, from the logarithm of each row's sum of
+ * exponentials (T. Dao, "FlashAttention-2", arXiv:2307.08691, 2023); the mask needs no memory anyway. */
+#include "drivers/attention.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drivers/evaluate.h"
+#include "drivers/mask.h"
+#include "drivers/operation.h"
+
+enum {
+    TILE_ROWS = 128,
+    TILE_COLUMNS = 512,
+    ALIGNED = 64,
+};
+
+typedef struct {
+    int64_t rows, columns; /* that are set aside for a tile */
+    size_t scores, grads, bits, bias, q, k, v, out, grad, dq, dk, dv, row_numbers; /* bytes from the start */
+    size_t bytes;
+} room_plan;
+
+typedef struct {
+    const drop_kernels *kernels;
+    const drop_attention *a;
+    const drop_softmax_runs *softmax;
+    size_t number; /* bytes of a number */
+    int direct;    /* elements are numbers: matrices are used where they are */
+    room_plan plan;
+    char *rooms;
+    atomic_flag *occupied;
+} work;
+
+/* A tile under way. */
+typedef struct {
+    int64_t batch, head, group, row, rows;
+    char *room;
+    const char *q, *out, *grad;
+    ptrdiff_t q_pitch, out_pitch, grad_pitch; /* numbers */
+} tile;
+
+/* Numbers of each row of a tile. */
+enum { HIGHEST, TOTAL, CHANGE, FACTOR, DELTA, ROW_NUMBERS };
+
+static void *row_numbers(const work *w, const tile *t, int which)
+{
+    return t->room + w->plan.row_numbers + (size_t)which * TILE_ROWS * w->number;
+}
+
+static size_t set_aside(room_plan *plan, int64_t count, size_t size)
+{
+    const size_t at = plan->bytes;
+    plan->bytes = (at + (size_t)count * size + ALIGNED - 1) / ALIGNED * ALIGNED;
+    return at;
+}
+
+static void plan_room(work *w, int backward)
+{
+    const drop_attention *a = w->a;
+    room_plan *p = &w->plan;
+    const int64_t copied = w->direct ? 0 : 1;
+    p->rows = a->rows < TILE_ROWS ? a->rows : TILE_ROWS;
+    p->columns = a->columns < TILE_COLUMNS ? a->columns : TILE_COLUMNS;
+    p->scores = set_aside(p, p->rows * p->columns, w->number);
+    p->grads = set_aside(p, backward * p->rows * p->columns, w->number);
+    p->bias = set_aside(p, a->bias.at ? p->rows * p->columns : 0, w->number);
+    p->bits = set_aside(p, a->mask ? p->rows * a->columns / 64 + 2 : 0, sizeof(uint64_t));
+    p->row_numbers = set_aside(p, ROW_NUMBERS * TILE_ROWS, w->number);
+    p->q = set_aside(p, copied * p->rows * a->width, w->number);
+    p->k = set_aside(p, copied * p->columns * a->width, w->number);
+    p->v = set_aside(p, copied * p->columns * a->value_width, w->number);
+    p->out = set_aside(p, copied * p->rows * a->value_width, w->number);
+    p->grad = set_aside(p, copied * backward * p->rows * a->value_width, w->number);
+    p->dq = set_aside(p, copied * backward * p->rows * a->width, w->number);
+    p->dk = set_aside(p, copied * backward * a->columns * a->width, w->number);
+    p->dv = set_aside(p, copied * backward * a->columns * a->value_width, w->number);
+}
+
+static char *rows_at(const drop_matrices *m, int64_t batch, int64_t head, int64_t row)
+{
+    return m->at + batch * m->stride[0] + head * m->stride[1] + row * m->stride[2];
+}
+
+/* Some rows of a matrix as numbers: where they are, or in `copy`. */
+static char *numbers_of(const work *w, const drop_matrices *m, int64_t batch, int64_t head, int64_t row,
+                        int64_t rows, int64_t width, char *copy, ptrdiff_t *pitch)
+{
+    char *from = rows_at(m, batch, head, row);
+    *pitch = w->direct ? m->stride[2] / (ptrdiff_t)w->number : width;
+    if (w->direct) return from;
+    for (int64_t r = 0; r < rows; r++)
+        w->kernels->widen[w->a->dtype](from + r * m->stride[2], copy + (size_t)(r * width) * w->number, (size_t)width);
+    return copy;
+}
+
+static void write_rows(const work *w, const drop_matrices *m, int64_t batch, int64_t head, int64_t row,
+                       int64_t rows, int64_t width, const char *numbers)
+{
+    char *to = rows_at(m, batch, head, row);
+    for (int64_t r = 0; r < rows && !w->direct; r++)
+        w->kernels->narrow[w->a->dtype](numbers + (size_t)(r * width) * w->number, to + r * m->stride[2], (size_t)width);
+}
+
+/* c = alpha * op(a) op(b) + beta * c, in C order: m x n, with k to sum over. BLAS has Fortran's order, in
+ * which each matrix is its transpose, and so the factors change places. */
+static void multiply(const work *w, int transposed_a, int transposed_b, int64_t m, int64_t n, int64_t k,
+                     double alpha, const char *a, ptrdiff_t pitch_a, const char *b, ptrdiff_t pitch_b, int beta,
+                     char *c, ptrdiff_t pitch_c)
+{
+    const int sizes[] = {(int)m, (int)n, (int)k, (int)pitch_a, (int)pitch_b, (int)pitch_c};
+    const float single[] = {(float)alpha, (float)beta};
+    const double twice[] = {alpha, beta};
+    const int is_single = w->number == sizeof(float);
+    w->a->gemm[is_single ? DROP_SINGLE : DROP_DOUBLE](
+        transposed_b ? "T" : "N", transposed_a ? "T" : "N", &sizes[1], &sizes[0], &sizes[2],
+        is_single ? (const void *)&single[0] : &twice[0], b, &sizes[4], a, &sizes[3],
+        is_single ? (const void *)&single[1] : &twice[1], c, &sizes[5]);
+}
+
+static void set_number(const work *w, void *numbers, int64_t i, double value)
+{
+    if (w->number == sizeof(float)) ((float *)numbers)[i] = (float)value;
+    else ((double *)numbers)[i] = value;
+}
+
+/* A row of the bias as numbers. */
+static void copy_bias(const work *w, const char *from, int64_t columns, char *to)
+{
+    const drop_bias *bias = &w->a->bias;
+    const ptrdiff_t step = bias->stride[3];
+    if (bias->dtype == DROP_DTYPES) {
+        for (int64_t c = 0; c < columns; c++) set_number(w, to, c, from[c * step] ? 0 : -INFINITY);
+        return;
+    }
+    const drop_dtype dtype = (drop_dtype)bias->dtype;
+    const int item = drop_item_size(dtype), is_single = drop_precision_of(dtype) == DROP_SINGLE;
+    char elements[64 * sizeof(double)], numbers[64 * sizeof(double)];
+    for (int64_t c = 0, n; c < columns; c += n) {
+        n = columns - c < 64 ? columns - c : 64;
+        for (int64_t i = 0; i < n; i++) memcpy(elements + i * item, from + (c + i) * step, (size_t)item);
+        w->kernels->widen[dtype](elements, numbers, (size_t)n);
+        for (int64_t i = 0; i < n; i++)
+            set_number(w, to, c + i, is_single ? ((float *)numbers)[i] : ((double *)numbers)[i]);
+    }
+}
+
+static void set_bias(const work *w, const tile *t, int64_t column, drop_tile *scores)
+{
+    const drop_bias *bias = &w->a->bias;
+    if (!bias->at) return;
+    const char *from = bias->at + t->batch * bias->stride[0] + t->head * bias->stride[1] + t->row * bias->stride[2] +
+                       column * bias->stride[3];
+    const int is_number = bias->dtype != DROP_DTYPES && drop_item_size((drop_dtype)bias->dtype) == (int)w->number;
+    if (is_number && bias->stride[3] == (ptrdiff_t)w->number && bias->stride[2] % (ptrdiff_t)w->number == 0 &&
+        bias->stride[2] >= 0 && (uintptr_t)from % w->number == 0) {
+        scores->bias = from;
+        scores->bias_pitch = (size_t)bias->stride[2] / w->number;
+        return;
+    }
+    char *to = t->room + w->plan.bias;
+    const int64_t rows = bias->stride[2] ? t->rows : 1;
+    scores->bias = to;
+    scores->bias_pitch = bias->stride[2] ? scores->columns : 0;
+    for (int64_t r = 0; r < rows; r++)
+        copy_bias(w, from + r * bias->stride[2], (int64_t)scores->columns, to + (size_t)r * scores->columns * w->number);
+}
+
+/* Makes a block's scores: q k^T, not yet scaled. */
+static drop_tile make_scores(const work *w, const tile *t, int64_t column, const char *k, ptrdiff_t k_pitch)
+{
+    const drop_attention *a = w->a;
+    const int64_t left = a->columns - column, columns = left < w->plan.columns ? left : w->plan.columns;
+    drop_tile scores = {
+        .rows = (size_t)t->rows, .columns = (size_t)columns, .pitch = (size_t)columns, .scale = a->scale,
+        .limit = a->causal ? (ptrdiff_t)(t->row - column + 1) : (ptrdiff_t)columns,
+        .bit = (uint64_t)column, .bit_pitch = (uint64_t)a->columns, .keep_scale = a->keep_scale,
+        .keep = a->mask ? (const uint64_t *)(t->room + w->plan.bits) : NULL,
+    };
+    multiply(w, 0, 1, t->rows, columns, a->width, 1, t->q, t->q_pitch, k, k_pitch, 0, t->room + w->plan.scores, columns);
+    set_bias(w, t, column, &scores);
+    return scores;
+}
+
+/* Columns that some row of a tile has. */
+static int64_t columns_of(const work *w, const tile *t)
+{
+    const int64_t end = t->row + t->rows;
+    return w->a->causal && end < w->a->columns ? end : w->a->columns;
+}
+
+static int begin_tile(const work *w, tile *t)
+{
+    const drop_attention *a = w->a;
+    t->rows = a->rows - t->row < w->plan.rows ? a->rows - t->row : w->plan.rows;
+    t->q = numbers_of(w, &a->q, t->batch, t->head, t->row, t->rows, a->width, t->room + w->plan.q, &t->q_pitch);
+    if (!a->mask) return 0;
+    const uint64_t first = (uint64_t)((t->batch * a->heads + t->head) * a->rows + t->row) * (uint64_t)a->columns;
+    return drop_range_bits(w->kernels, a->mask, first, (uint64_t)(t->rows * a->columns),
+                           (uint64_t *)(t->room + w->plan.bits));
+}
+
+static char *lse_of(const work *w, const tile *t)
+{
+    return (char *)w->a->lse + (size_t)((t->batch * w->a->heads + t->head) * w->a->rows + t->row) * w->number;
+}
+
+static char *take_room(const work *w)
+{
+    size_t i = 0; /* one is free, for there are as many as threads */
+    while (atomic_flag_test_and_set(w->occupied + i)) i++;
+    return w->rooms + i * w->plan.bytes;
+}
+
+static void give_room(const work *w, const char *room)
+{
+    atomic_flag_clear(w->occupied + (size_t)(room - w->rooms) / w->plan.bytes);
+}
+
+static void attend_tile(const work *w, tile *t)
+{
+    const drop_attention *a = w->a;
+    const int64_t columns = columns_of(w, t);
+    char *scores = t->room + w->plan.scores;
+    void *highest = row_numbers(w, t, HIGHEST), *total = row_numbers(w, t, TOTAL);
+    void *change = row_numbers(w, t, CHANGE), *factor = row_numbers(w, t, FACTOR);
+    ptrdiff_t pitch, k_pitch, v_pitch;
+    for (int64_t r = 0; r < t->rows; r++) set_number(w, highest, r, -INFINITY), set_number(w, total, r, 0);
+    char *out = w->direct ? rows_at(&a->out, t->batch, t->head, t->row) : t->room + w->plan.out;
+    pitch = w->direct ? a->out.stride[2] / (ptrdiff_t)w->number : a->value_width;
+    for (int64_t c = 0; c < columns; c += w->plan.columns) {
+        const int64_t left = a->columns - c, n = left < w->plan.columns ? left : w->plan.columns;
+        const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->room + w->plan.k, &k_pitch);
+        const drop_tile block = make_scores(w, t, c, k, k_pitch);
+        w->softmax->forward(&block, scores, scores, highest, total, change);
+        if (c) w->softmax->multiply(out, (size_t)pitch, (size_t)t->rows, (size_t)a->value_width, change);
+        const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->room + w->plan.v, &v_pitch);
+        multiply(w, 0, 0, t->rows, a->value_width, n, 1, scores, n, v, v_pitch, c > 0, out, pitch);
+    }
+    w->softmax->end(highest, total, (size_t)t->rows, a->keep_scale, factor, lse_of(w, t));
+    w->softmax->multiply(out, (size_t)pitch, (size_t)t->rows, (size_t)a->value_width, factor);
+    write_rows(w, &a->out, t->batch, t->head, t->row, t->rows, a->value_width, out);
+}
+
+static int attend_task(void *context, int64_t number)
+{
+    const work *w = context;
+    const drop_attention *a = w->a;
+    const int64_t tiles = (a->rows + w->plan.rows - 1) / w->plan.rows, head = number / tiles;
+    tile t = {.batch = head / a->heads, .head = head % a->heads, .row = number % tiles * w->plan.rows};
+    t.group = t.head / (a->heads / a->groups);
+    t.room = take_room(w);
+    const int status = begin_tile(w, &t);
+    if (!status) attend_tile(w, &t);
+    give_room(w, t.room);
+    return status;
+}
+
+/* Each row's sum of gradient times output, which is that of gradient times dropped probability. */
+static void sum_products(const work *w, const tile *t)
+{
+    void *delta = row_numbers(w, t, DELTA);
+    for (int64_t r = 0; r < t->rows; r++) {
+        double sum = 0;
+        for (int64_t c = 0; c < w->a->value_width; c++) {
+            const ptrdiff_t i = r * t->out_pitch + c, j = r * t->grad_pitch + c;
+            if (w->number == sizeof(float)) sum += (double)((const float *)t->out)[i] * ((const float *)t->grad)[j];
+            else sum += ((const double *)t->out)[i] * ((const double *)t->grad)[j];
+        }
+        set_number(w, delta, r, sum);
+    }
+}
+
+/* Where sums for all columns of a group of heads are kept. */
+typedef struct {
+    char *dk, *dv;
+    ptrdiff_t dk_pitch, dv_pitch;
+} column_sums;
+
+static void go_back_tile(const work *w, tile *t, const column_sums *sums)
+{
+    const drop_attention *a = w->a;
+    const room_plan *p = &w->plan;
+    char *scores = t->room + p->scores, *grads = t->room + p->grads;
+    char *dq = w->direct ? rows_at(&a->dq, t->batch, t->head, t->row) : t->room + p->dq;
+    const ptrdiff_t dq_pitch = w->direct ? a->dq.stride[2] / (ptrdiff_t)w->number : a->width;
+    const int64_t columns = columns_of(w, t);
+    ptrdiff_t k_pitch, v_pitch;
+    t->out = numbers_of(w, &a->out, t->batch, t->head, t->row, t->rows, a->value_width, t->room + p->out, &t->out_pitch);
+    t->grad = numbers_of(w, &a->grad, t->batch, t->head, t->row, t->rows, a->value_width, t->room + p->grad,
+                         &t->grad_pitch);
+    sum_products(w, t);
+    for (int64_t c = 0; c < columns; c += p->columns) {
+        const int64_t left = a->columns - c, n = left < p->columns ? left : p->columns;
+        const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->room + p->k, &k_pitch);
+        const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->room + p->v, &v_pitch);
+        const drop_tile block = make_scores(w, t, c, k, k_pitch);
+        multiply(w, 0, 1, t->rows, n, a->value_width, 1, t->grad, t->grad_pitch, v, v_pitch, 0, grads, n);
+        w->softmax->backward(&block, scores, grads, lse_of(w, t), row_numbers(w, t, DELTA));
+        char *dv = sums->dv + c * sums->dv_pitch * (ptrdiff_t)w->number;
+        char *dk = sums->dk + c * sums->dk_pitch * (ptrdiff_t)w->number;
+        multiply(w, 1, 0, n, a->value_width, t->rows, 1, scores, n, t->grad, t->grad_pitch, 1, dv, sums->dv_pitch);
+        multiply(w, 0, 0, t->rows, a->width, n, a->scale, grads, n, k, k_pitch, c > 0, dq, dq_pitch);
+        multiply(w, 1, 0, n, a->width, t->rows, a->scale, grads, n, t->q, t->q_pitch, 1, dk, sums->dk_pitch);
+    }
+    write_rows(w, &a->dq, t->batch, t->head, t->row, t->rows, a->width, dq);
+}
+
+static char *begin_sums(const work *w, const drop_matrices *m, const tile *t, int64_t width, char *room,
+                        ptrdiff_t *pitch)
+{
+    char *sums = w->direct ? rows_at(m, t->batch, t->group, 0) : room;
+    *pitch = w->direct ? m->stride[2] / (ptrdiff_t)w->number : width;
+    for (int64_t c = 0; c < w->a->columns; c++)
+        memset(sums + c * *pitch * (ptrdiff_t)w->number, 0, (size_t)width * w->number);
+    return sums;
+}
+
+static int go_back_task(void *context, int64_t number)
+{
+    const work *w = context;
+    const drop_attention *a = w->a;
+    const int64_t shared = a->heads / a->groups;
+    tile t = {.batch = number / a->groups, .group = number % a->groups};
+    column_sums sums;
+    int status = 0;
+    t.room = take_room(w);
+    sums.dk = begin_sums(w, &a->dk, &t, a->width, t.room + w->plan.dk, &sums.dk_pitch);
+    sums.dv = begin_sums(w, &a->dv, &t, a->value_width, t.room + w->plan.dv, &sums.dv_pitch);
+    for (t.head = t.group * shared; t.head < (t.group + 1) * shared && !status; t.head++)
+        for (t.row = 0; t.row < a->rows && !status; t.row += w->plan.rows) {
+            status = begin_tile(w, &t);
+            if (!status) go_back_tile(w, &t, &sums);
+        }
+    write_rows(w, &a->dk, t.batch, t.group, 0, a->columns, a->width, sums.dk);
+    write_rows(w, &a->dv, t.batch, t.group, 0, a->columns, a->value_width, sums.dv);
+    give_room(w, t.room);
+    return status;
+}
+
+static int run(const drop_kernels *kernels, const drop_attention *a, drop_workers by, int backward)
+{
+    const drop_precision precision = drop_precision_of(a->dtype);
+    work w = {.kernels = kernels, .a = a, .softmax = &kernels->softmax[precision],
+              .number = precision == DROP_SINGLE ? sizeof(float) : sizeof(double)};
+    w.direct = (size_t)drop_item_size(a->dtype) == w.number;
+    plan_room(&w, backward);
+    const int64_t tiles = (a->rows + w.plan.rows - 1) / w.plan.rows;
+    const int64_t tasks = backward ? a->batches * a->groups : a->batches * a->heads * tiles;
+    /* BLAS uses its threads where there are too few tasks for ours: it must not within ours. */
+    if (!by.team || tasks < by.threads) by.threads = 1;
+    const size_t rooms = (size_t)by.threads;
+    char *memory = malloc(rooms * (w.plan.bytes + sizeof *w.occupied) + ALIGNED);
+    if (!memory) return DROP_NO_MEMORY;
+    w.rooms = memory + (-(uintptr_t)memory % ALIGNED);
+    w.occupied = (atomic_flag *)(w.rooms + rooms * w.plan.bytes);
+    for (size_t i = 0; i < rooms; i++) atomic_flag_clear(w.occupied + i);
+    const int status = drop_parallel(by, tasks, backward ? go_back_task : attend_task, &w);
+    free(memory);
+    return status;
+}
+
+int drop_attend(const drop_kernels *kernels, const drop_attention *a, drop_workers by) { return run(kernels, a, by, 0); }
+
+int drop_attend_backward(const drop_kernels *kernels, const drop_attention *a, drop_workers by)
+{
+    return run(kernels, a, by, 1);
+}

@@ -1,0 +1,184 @@
+/* Softmax with dropout in one precision. */
+
+#define PER ((int)(DROP_VEC / sizeof(NUMBER)))    /* lanes of a vector */
+#define GROUP ((int)(64 / sizeof(NUMBER)))        /* lanes of a sum */
+#define VECTORS (GROUP / PER)
+
+typedef struct {
+    NUMBER x[64], bias[64], grad[64];
+} P(softmax_rest);
+
+DROP_INLINE V P(score)(const NUMBER *x, const NUMBER *bias, NUMBER scale)
+{
+    const V score = DROP_LOAD(V, x) * scale;
+    return bias ? score + DROP_LOAD(V, bias) : score;
+}
+
+DROP_INLINE V P(kept)(V v, const uint64_t *bits, int at)
+{
+    return (V)DROP_JOIN(select_, WIDE)((vu64)v, lane_bits(bits, at / PER, PER));
+}
+
+/* Lane i and the lane half the length on, then with half the lanes, until one is left. */
+DROP_INLINE NUMBER P(sum_lanes)(const V *lanes)
+{
+    NUMBER sum[GROUP];
+    memcpy(sum, lanes, sizeof sum);
+    for (int half = GROUP / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) sum[i] += sum[i + half];
+    return sum[0];
+}
+
+DROP_INLINE NUMBER P(largest_lane)(const V *lanes)
+{
+    NUMBER all[GROUP], largest = -INFINITY;
+    memcpy(all, lanes, sizeof all);
+    for (int i = 0; i < GROUP; i++) largest = all[i] > largest ? all[i] : largest;
+    return largest;
+}
+
+/* The end of a row as 64 columns, of which those past the row count for nothing. */
+DROP_INLINE void P(softmax_copy_rest)(P(softmax_rest) *rest, const NUMBER *x, const NUMBER *bias, size_t n)
+{
+    for (size_t i = 0; i < 64; i++) rest->x[i] = i < n ? x[i] : 0, rest->bias[i] = i < n ? 0 : -INFINITY;
+    for (size_t i = 0; bias && i < n; i++) rest->bias[i] = bias[i];
+}
+
+DROP_INLINE void P(largest_of_word)(const NUMBER *x, const NUMBER *bias, NUMBER scale, V *largest)
+{
+    for (int i = 0; i < 64; i += GROUP)
+        for (int k = 0; k < VECTORS; k++) {
+            const int at = i + k * PER;
+            largest[k] = P(larger)(P(score)(x + at, bias ? bias + at : NULL, scale), largest[k]);
+        }
+}
+
+DROP_INLINE void P(exp_of_word)(const NUMBER *x, const NUMBER *bias, NUMBER scale, NUMBER base, uint64_t bits,
+                                NUMBER *y, V *sum)
+{
+    DROP_IN_MEMORY(bits);
+    for (int i = 0; i < 64; i += GROUP)
+        for (int k = 0; k < VECTORS; k++) {
+            const int at = i + k * PER;
+            const V e = P(exp_below)(P(score)(x + at, bias ? bias + at : NULL, scale) - base);
+            sum[k] += e;
+            DROP_STORE(y + at, P(kept)(e, &bits, at));
+        }
+}
+
+DROP_INLINE NUMBER P(exp_of_one)(NUMBER x) { return P(exp_below)((V){0} + x)[0]; }
+
+DROP_INLINE void P(softmax_row)(const drop_tile *t, size_t r, const NUMBER *x, const NUMBER *bias, NUMBER *y,
+                                NUMBER *highest, NUMBER *total, NUMBER *change)
+{
+    const NUMBER scale = (NUMBER)t->scale;
+    const size_t n = columns_of_row(t, r), whole = n / 64 * 64;
+    P(softmax_rest) rest;
+    V lanes[VECTORS];
+    for (int k = 0; k < VECTORS; k++) lanes[k] = (V){0} + *highest;
+    for (size_t c = 0; c < whole; c += 64) P(largest_of_word)(x + c, bias ? bias + c : NULL, scale, lanes);
+    if (whole < n) {
+        P(softmax_copy_rest)(&rest, x + whole, bias ? bias + whole : NULL, n - whole);
+        P(largest_of_word)(rest.x, rest.bias, scale, lanes);
+    }
+    const NUMBER above = P(largest_lane)(lanes), base = above == -INFINITY ? 0 : above;
+    for (int k = 0; k < VECTORS; k++) lanes[k] = (V){0};
+    for (size_t c = 0; c < whole; c += 64)
+        P(exp_of_word)(x + c, bias ? bias + c : NULL, scale, base, bits_of_row(t, r, c), y + c, lanes);
+    if (whole < n) {
+        P(exp_of_word)(rest.x, rest.bias, scale, base, bits_of_row(t, r, whole), rest.grad, lanes);
+        memcpy(y + whole, rest.grad, (n - whole) * sizeof *y);
+    }
+    memset(y + n, 0, (t->columns - n) * sizeof *y);
+    *change = P(exp_of_one)(*highest - base);
+    *total = *total * *change + P(sum_lanes)(lanes);
+    *highest = above;
+}
+
+/* y becomes exp(score - highest) where the mask keeps, +0 elsewhere; y may be x. A row's blocks of columns
+ * come one after the other: `highest` and `total` are those of the blocks before (-inf and 0 for none) and
+ * then include this one, and what was made of the blocks before is to be multiplied by `change`. */
+static void P(softmax)(const drop_tile *t, const void *x, void *y, void *highest, void *total, void *change)
+{
+    for (size_t r = 0; r < t->rows; r++) {
+        const NUMBER *from = (const NUMBER *)x + r * t->pitch, *bias = t->bias;
+        NUMBER *to = (NUMBER *)y + r * t->pitch, *h = (NUMBER *)highest + r, *s = (NUMBER *)total + r;
+        NUMBER *c = (NUMBER *)change + r;
+        if (bias) P(softmax_row)(t, r, from, bias + r * t->bias_pitch, to, h, s, c);
+        else P(softmax_row)(t, r, from, NULL, to, h, s, c);
+    }
+}
+
+DROP_INLINE void P(softmax_grad_of_word)(const NUMBER *x, const NUMBER *bias, const drop_tile *t, NUMBER base,
+                                         NUMBER delta, uint64_t bits, const NUMBER *grad, NUMBER *y, NUMBER *dx)
+{
+    const NUMBER scale = (NUMBER)t->scale, keep_scale = (NUMBER)t->keep_scale;
+    DROP_IN_MEMORY(bits);
+    for (int at = 0; at < 64; at += PER) {
+        const V p = P(exp_below)(P(score)(x + at, bias ? bias + at : NULL, scale) - base);
+        const V g = P(kept)(DROP_LOAD(V, grad + at) * keep_scale, &bits, at);
+        DROP_STORE(y + at, P(kept)(p * keep_scale, &bits, at));
+        DROP_STORE(dx + at, p * (g - delta));
+    }
+}
+
+DROP_INLINE void P(softmax_grad_row)(const drop_tile *t, size_t r, NUMBER *x, const NUMBER *bias, NUMBER *grad,
+                                     NUMBER lse, NUMBER delta)
+{
+    const size_t n = columns_of_row(t, r), whole = n / 64 * 64;
+    const NUMBER base = lse == -INFINITY ? INFINITY : lse; /* all of the row is masked */
+    P(softmax_rest) rest;
+    for (size_t c = 0; c < whole; c += 64)
+        P(softmax_grad_of_word)(x + c, bias ? bias + c : NULL, t, base, delta, bits_of_row(t, r, c), grad + c,
+                                x + c, grad + c);
+    if (whole < n) {
+        const size_t left = n - whole;
+        P(softmax_copy_rest)(&rest, x + whole, bias ? bias + whole : NULL, left);
+        for (size_t i = 0; i < 64; i++) rest.grad[i] = i < left ? grad[whole + i] : 0;
+        P(softmax_grad_of_word)(rest.x, rest.bias, t, base, delta, bits_of_row(t, r, whole), rest.grad, rest.x,
+                                rest.grad);
+        memcpy(x + whole, rest.x, left * sizeof *x);
+        memcpy(grad + whole, rest.grad, left * sizeof *grad);
+    }
+    memset(x + n, 0, (t->columns - n) * sizeof *x);
+    memset(grad + n, 0, (t->columns - n) * sizeof *grad);
+}
+
+/* The backward pass, from scores again: x becomes the dropped probabilities, and `grad`, which is their
+ * gradient, that of the scores, but for the factor `scale`. `delta` is a row's sum of gradient times dropped
+ * probability. */
+static void P(softmax_backward)(const drop_tile *t, void *x, void *grad, const void *lse, const void *delta)
+{
+    for (size_t r = 0; r < t->rows; r++) {
+        NUMBER *row = (NUMBER *)x + r * t->pitch, *grad_row = (NUMBER *)grad + r * t->pitch;
+        const NUMBER l = ((const NUMBER *)lse)[r], d = ((const NUMBER *)delta)[r], *bias = t->bias;
+        if (bias) P(softmax_grad_row)(t, r, row, bias + r * t->bias_pitch, grad_row, l, d);
+        else P(softmax_grad_row)(t, r, row, NULL, grad_row, l, d);
+    }
+}
+
+/* Multiplies rows by a factor each. */
+static void P(multiply_rows)(void *x, size_t pitch, size_t rows, size_t columns, const void *factors)
+{
+    for (size_t r = 0; r < rows; r++) {
+        NUMBER *row = (NUMBER *)x + r * pitch;
+        const NUMBER factor = ((const NUMBER *)factors)[r];
+        for (size_t c = 0; c < columns; c++) row[c] *= factor;
+    }
+}
+
+/* What a row is multiplied by at its end, and the logarithm of its sum of exponentials. A row that is all
+ * masked is 0, and its logarithm -inf. */
+static void P(softmax_end)(const void *highest, const void *total, size_t rows, double keep_scale, void *factors,
+                           void *lse)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const NUMBER h = ((const NUMBER *)highest)[r], sum = ((const NUMBER *)total)[r];
+        ((NUMBER *)factors)[r] = sum == 0 ? 0 : (NUMBER)keep_scale / sum;
+        ((NUMBER *)lse)[r] = sum == 0 ? -INFINITY : h + P(log)((V){0} + sum)[0];
+    }
+}
+
+#undef PER
+#undef GROUP
+#undef VECTORS
