@@ -68,7 +68,7 @@ def scaled(
         y: Tensor = traced(x, p, scale, shift, dropped, channelwise)
         return x.copy_(y) if inplace else y
     if generator is not None:
-        _refuse_recomputation()
+        refuse_recomputation()
     if inplace:
         refuse_if_fixed(x)
     dual = forward_ad._current_level >= 0
@@ -102,7 +102,7 @@ def is_traced(x: Tensor) -> bool:
     )
 
 
-def _refuse_recomputation() -> None:
+def refuse_recomputation() -> None:
     """Raise an error if `torch.utils.checkpoint` runs a forward again for the backward pass."""
     if backward_pass() >= 0 and torch.is_grad_enabled():
         raise RuntimeError(

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch._C import DispatchKey
 
 from . import _compile_cache, _native_dropout
+from ._attention import Call, attend, is_fused, is_known, unspent
 from ._fast_path import Kernel, with_usual
-from ._internals import REGISTER_BUILTIN, UNKNOWN
+from ._internals import REGISTER_BUILTIN, UNKNOWN, has_storage
 from ._kinds import Kind, drop, eligible
 
 KINDS: Final = {
@@ -34,7 +35,8 @@ _EACH: Final = {
     for name, kind in KINDS.items()
     for suffix in ("", "_")
 }
-OPERATORS: Final = tuple(f"aten::{name}" for name in (*_EACH, *_native_dropout.KERNELS))
+_ATTENTION: Final = "scaled_dot_product_attention"
+OPERATORS: Final = tuple(f"aten::{name}" for name in (*_EACH, *_native_dropout.KERNELS, _ATTENTION))
 
 # Inference tensors are dispatched only by their device, all others through autograd.
 _KEYS: Final = ("AutogradCPU", "CPU")
@@ -183,13 +185,13 @@ def _let_heap_grow() -> None:
     torch.empty(_LARGE, dtype=torch.uint8, device="cpu")
 
 
-def _handed_over(name: str) -> Kernel:
+def _handed_over(name: str) -> Callable[..., Tensor]:
     """Return torch's own function: the composite of an operator, called below our kernel."""
     operator: torch._ops.OpOverload[Any, Any] = getattr(torch.ops.aten, name).default
     torchs_own: Callable[..., Tensor] = getattr(operator, _BY_KEY, _refuse)
 
-    def handed_over(x: Tensor, p: float, train: bool) -> Tensor:
-        return torchs_own(DispatchKey.CompositeImplicitAutograd, x, p, train)
+    def handed_over(*arguments: Any, **named: Any) -> Tensor:
+        return torchs_own(DispatchKey.CompositeImplicitAutograd, *arguments, **named)
 
     return handed_over
 
@@ -210,12 +212,38 @@ def _kernel(name: str, kind: Kind, inplace: bool) -> Kernel:
     ours, otherwise = _ours(name, kind, inplace), _handed_over(name)
 
     def kernel(x: Tensor, p: float, train: bool) -> Tensor:
-        return ours(x, p, train) if _on else otherwise(x, p, train)
+        # A functorch transform hands over tensors of its own when it takes attention apart.
+        return ours(x, p, train) if _on and has_storage(x) else otherwise(x, p, train)
 
     return kernel
 
 
-_KERNELS: Final = {name: _kernel(*what) for name, what in _EACH.items()}
+def _attention_kernel() -> Callable[..., Tensor]:
+    otherwise = _handed_over(_ATTENTION)
+
+    def attention(call: Call) -> Tensor:
+        if is_known(call):
+            return attend(call) if is_fused(call) else torchs(call)
+        with unspent():
+            return torchs(call)
+
+    def torchs(call: Call) -> Tensor:
+        return otherwise(*call[:6], scale=call.scale, enable_gqa=call.enable_gqa)
+
+    def kernel(*arguments: Any, **named: Any) -> Tensor:
+        if _on:
+            call = Call(*arguments, **named)
+            if call.dropout_p > 0.0:
+                return attention(call)
+        return otherwise(*arguments, **named)
+
+    return kernel
+
+
+_KERNELS: Final[dict[str, Callable[..., Tensor]]] = {
+    **{name: _kernel(*what) for name, what in _EACH.items()},
+    _ATTENTION: _attention_kernel(),
+}
 
 # torch.nn.functional calls these functions, and TorchScript treats them as the operators.
 _UNDISPATCHED: Final = {name: _ours(*what, getattr(torch, name)) for name, what in _EACH.items()}

@@ -29,17 +29,18 @@ _RANDOM: Final = (torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded
 library: Final = torch.library.Library("fastdrop", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
-def _define(schema: str, tags: tuple[torch.Tag, ...]) -> None:
+def define(schema: str, tags: tuple[torch.Tag, ...] = _COMPLIANT) -> None:
+    """Add an operator to fastdrop's."""
     library.define(schema, tags=tags)  # type: ignore[no-untyped-call]
 
 
-_define(
+define(
     "masked(Tensor x, Tensor key, float p, float scale, float shift=0., float dropped=0.)"
     " -> Tensor",
     _COMPLIANT,
 )
-_define("keep(Tensor key, SymInt[] size, float p) -> Tensor", _COMPLIANT)
-_define(
+define("keep(Tensor key, SymInt[] size, float p) -> Tensor", _COMPLIANT)
+define(
     "dropout(Tensor x, float p, float scale, float shift, float dropped, bool channelwise)"
     " -> Tensor",
     _RANDOM,
@@ -106,8 +107,8 @@ def dropout(
     channelwise: bool,
 ) -> Tensor:
     """Return x * scale + shift where a new mask keeps, and `dropped` elsewhere, with operators."""
-    _refuse_no_memory(x)
-    with _always_saved():
+    refuse_no_memory(x)
+    with always_saved():
         key = new_key_tensor(generator)
     if not channelwise or x.dim() <= 2:
         return masked(x, key, p, scale, shift, dropped)
@@ -130,7 +131,7 @@ def by_mask(x: Tensor, kept: Tensor, scale: float, shift: float, dropped: float)
     return (x * factor + offset).to(x.dtype)
 
 
-def _refuse_no_memory(x: Tensor) -> None:
+def refuse_no_memory(x: Tensor) -> None:
     """Raise an error if torch would save nothing, and so draw another key in the backward pass."""
     functorch = sys.modules.get("torch._functorch.config")
     if x.requires_grad and getattr(functorch, "activation_memory_budget", 1.0) == 0.0:
@@ -141,7 +142,7 @@ def _refuse_no_memory(x: Tensor) -> None:
 
 
 @contextmanager
-def _always_saved() -> Iterator[None]:
+def always_saved() -> Iterator[None]:
     """Mark the operators traced inside, so that partitioners save their results."""
     meta = traceback.get_current_meta()
     before = meta.get("recompute")

@@ -12,8 +12,13 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as torchs_own
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import (
+    handle_torch_function,
+    has_torch_function,
+    has_torch_function_unary,
+)
 
+from ._attention import Call, attend, attend_by_math, is_fused, is_known, unspent
 from ._fast_path import Kernel, with_usual
 from ._internals import is_jit_tracing, is_transforming
 from ._kinds import Kind, drop, eligible, suits
@@ -26,6 +31,7 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "feature_alpha_dropout",
+    "scaled_dot_product_attention",
 ]
 
 _is_compiling: Final = torch.compiler.is_dynamo_compiling
@@ -163,6 +169,110 @@ def feature_alpha_dropout(
     )
 
 
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Attention with dropout of its probabilities, which are never held as a matrix.
+
+    Without dropout this is torch's own function.
+
+    Parameters
+    ----------
+    query : Tensor
+        Shape (..., L, D); float16, bfloat16, float32 or float64.
+    key, value : Tensor
+        Shapes (..., S, D) and (..., S, E), and `query`'s dtype.
+    attn_mask : Tensor, optional
+        Broadcasts to (..., L, S): bool, True where a key takes part, or numbers of `query`'s
+        dtype, which are added to the scores.
+    dropout_p : float, optional
+        Drop probability, 0 <= dropout_p <= 1. As in torch, there is no training mode to switch
+        it off.
+    is_causal : bool, optional
+        Row i attends to keys 0 to i only. Not together with `attn_mask`.
+    scale : float, optional
+        Multiplies the scores; 1/sqrt(D) if None.
+    enable_gqa : bool, optional
+        `key` and `value` have fewer heads, each for as many of `query`'s side by side.
+    generator : torch.Generator, optional
+        The generator of the mask's key; torch's default CPU generator if None.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., L, E).
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        Torch's errors, before a random number is drawn. RuntimeError too for a `generator`
+        together with tensors that fastdrop leaves to torch.
+
+    Notes
+    -----
+    Probability (..., i, j) has the mask's element of that index, as in a dropout of all
+    probabilities with the same generator. What is kept for the backward pass is the operands,
+    the output, one number for each row, and the mask's key. A mask that needs a gradient,
+    second derivatives and short sequences take separate operations, with the same mask.
+
+    References
+    ----------
+    A. Vaswani et al., "Attention is all you need", arXiv:1706.03762, 2017. T. Dao,
+    "FlashAttention-2", arXiv:2307.08691, 2023.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch.functional as F
+    >>> q = k = v = torch.randn(2, 8, 512, 64)
+    >>> F.scaled_dot_product_attention(q, k, v, dropout_p=0.1, is_causal=True).shape
+    torch.Size([2, 8, 512, 64])
+    """
+    _check_generator(generator)
+    call = Call(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    if has_torch_function(call.tensors) and not any(map(_is_subclass, call.tensors)):
+        named = dict(list(call._asdict().items())[3:])
+        named |= {} if generator is None else {"generator": generator}
+        handed: Tensor = handle_torch_function(
+            scaled_dot_product_attention, call.tensors, *call[:3], **named
+        )
+        return handed
+    if dropout_p > 0.0 and is_known(call) and not is_jit_tracing():
+        if is_fused(call):
+            return attend(call, generator)
+        if not is_transforming():
+            return attend_by_math(call, generator)
+    if generator is not None and dropout_p > 0.0:
+        raise _left_to_torch(query)
+    own = _TORCHS["scaled_dot_product_attention"]
+    if dropout_p <= 0.0:
+        return own(*call[:6], scale=scale, enable_gqa=enable_gqa)
+    with unspent():
+        return own(*call[:6], scale=scale, enable_gqa=enable_gqa)
+
+
+def _check_generator(generator: object) -> None:
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(
+            f"generator must be a torch.Generator or None, but got {type(generator).__name__}"
+        )
+
+
+def _left_to_torch(x: Tensor) -> RuntimeError:
+    return RuntimeError(
+        "generator must be None for a tensor that fastdrop leaves to torch, "
+        f"but got one with {x.dtype} on {x.device}"
+    )
+
+
 def _run(
     name: str,
     kind: Kind,
@@ -174,10 +284,7 @@ def _run(
     batched: int = 0,
 ) -> Tensor:
     """Run a dropout. An input with one dimension less than `batched` is a batch of one."""
-    if generator is not None and not isinstance(generator, Generator):
-        raise TypeError(
-            f"generator must be a torch.Generator or None, but got {type(generator).__name__}"
-        )
+    _check_generator(generator)
     own = _TORCHS[name]
     if has_torch_function_unary(input) and not _is_subclass(input):
         # For example, a Proxy of torch.fx puts this call into its graph. Function modes see it.
@@ -187,10 +294,7 @@ def _run(
         return handed
     if not _taken(input, kind):
         if generator is not None:
-            raise RuntimeError(
-                "generator must be None for a tensor that fastdrop leaves to torch, "
-                f"but got one with {input.dtype} on {input.device}"
-            )
+            raise _left_to_torch(input)
         return own(input, p, training, inplace)
     if kind.channelwise or type(p) is not float or not 0.0 <= p <= 1.0:
         own(input, p, training=False)  # raises or warns as torch does, and does nothing else

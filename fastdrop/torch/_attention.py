@@ -1,0 +1,323 @@
+"""Attention with dropout that never holds the matrix of its probabilities.
+
+`_cy/drivers/attention.c` has the computation. Here are the operators for it, with what
+autograd and graphs need, and the choice of the calls that it takes. The others go the way
+that torch calls math: products, softmax and dropout as operations of their own. Both
+give an element the same mask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import backends
+from .._cy import core
+from ..mask_format import rate
+from ..rng import Philox4x32
+from ..rng.base import check_status
+from . import _blas, _openmp
+from ._autograd import is_traced, refuse_recomputation
+from ._internals import TRACED, forward_ad, is_transforming
+from ._masks import CODES, FILL, PLAIN, is_dense, key_words, new_key_tensor
+from ._operators import always_saved, define, library, masked, refuse_no_memory
+
+DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+# With fewer scores the math way is faster: docs/torch.md has the measurements.
+FEWEST_SCORES: Final = 192 * 192
+
+define(
+    "attention(Tensor q, Tensor k, Tensor v, Tensor key, Tensor? bias, float p, float scale,"
+    " bool causal) -> (Tensor, Tensor)"
+)
+define(
+    "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,"
+    " Tensor key, Tensor? bias, float p, float scale, bool causal) -> (Tensor, Tensor, Tensor)"
+)
+_ATTENTION: Final[Any] = torch.ops.fastdrop.attention.default
+_BACKWARD: Final[Any] = torch.ops.fastdrop.attention_backward.default
+
+
+class Call(NamedTuple):
+    """What scaled_dot_product_attention is called with."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    attn_mask: Tensor | None = None
+    dropout_p: float = 0.0
+    is_causal: bool = False
+    scale: float | None = None
+    enable_gqa: bool = False
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        three = self.query, self.key, self.value
+        return three if self.attn_mask is None else (*three, self.attn_mask)
+
+    @property
+    def factor(self) -> float:
+        """Return what scores are multiplied by."""
+        return 1.0 / math.sqrt(self.query.shape[-1]) if self.scale is None else self.scale
+
+
+def is_known(call: Call) -> bool:
+    """Return whether it is dropout of tensors that fastdrop knows: the rest is torch's."""
+    x = call.query
+    return (
+        0.0 < call.dropout_p < 1.0
+        and all(
+            (type(t) in PLAIN or (isinstance(t, TRACED) and is_traced(t)))
+            and t.device.type == "cpu"
+            and is_dense(t)
+            and (t.dtype is x.dtype or (t is call.attn_mask and t.dtype is torch.bool))
+            for t in call.tensors
+        )
+        and x.dtype in DTYPES
+        and _agree(call)
+    )
+
+
+def _agree(call: Call) -> bool:
+    """Return whether the shapes are those of one attention, as torch wants them."""
+    q, k, v = (tuple(t.shape) for t in call.tensors[:3])
+    if not len(q) == len(k) == len(v) >= 2 or q[-1] != k[-1] or k[-2] != v[-2]:
+        return False
+    if call.enable_gqa and len(q) > 3:
+        heads, groups = q[-3], k[-3]
+        same = q[:-3] == k[:-3] == v[:-3] and groups == v[-3] and groups and heads % groups == 0
+    else:
+        same = q[:-2] == k[:-2] == v[:-2]
+    mask = call.attn_mask
+    if mask is not None and (call.is_causal or not _broadcasts(mask, (*q[:-1], k[-2]))):
+        return False
+    return bool(same) and all((*q, *k, *v))
+
+
+def _broadcasts(mask: Tensor, shape: tuple[int, ...]) -> bool:
+    ends = zip(reversed(mask.shape), reversed(shape), strict=False)
+    return mask.dim() <= len(shape) and all(a in (1, b) for a, b in ends)
+
+
+def is_fused(call: Call) -> bool:
+    """Return whether a known call is for the kernels."""
+    mask = call.attn_mask
+    rows, columns = call.query.shape[-2], call.key.shape[-2]
+    are_few = isinstance(rows, int) and isinstance(columns, int) and rows * columns < FEWEST_SCORES
+    return not (
+        are_few
+        or _blas.products is None
+        or backends.current().name != "cython"
+        or is_transforming()
+        or forward_ad._current_level >= 0
+        or (mask is not None and mask.requires_grad and torch.is_grad_enabled())
+        or any(t.is_neg() for t in call.tensors)
+    )
+
+
+def attend(call: Call, generator: torch.Generator | None = None) -> Tensor:
+    """Return attention with a new mask, by the kernels."""
+    q, k, v = (_as_four(t) for t in call.tensors[:3])
+    key = _new_key(call, generator)
+    bias = call.attn_mask
+    if bias is not None:
+        bias = _as_four(bias.expand(*call.query.shape[:-1], call.key.shape[-2]))
+    out: Tensor = _ATTENTION(q, k, v, key, bias, call.dropout_p, call.factor, call.is_causal)[0]
+    return (
+        out.reshape(*call.query.shape[:-1], call.value.shape[-1])
+        if q.dim() != call.query.dim()
+        else out
+    )
+
+
+def attend_by_math(call: Call, generator: torch.Generator | None = None) -> Tensor:
+    """Return attention with a new mask, by operations that autograd and transforms know."""
+    return _by_math(call, _new_key(call, generator))
+
+
+def _new_key(call: Call, generator: torch.Generator | None) -> Tensor:
+    if any(is_traced(t) for t in call.tensors):
+        refuse_no_memory(call.query)
+        with always_saved():
+            return new_key_tensor(generator)
+    if generator is not None:
+        refuse_recomputation()
+    return new_key_tensor(generator)
+
+
+def _as_four(x: Tensor) -> Tensor:
+    """Return x as batches of heads."""
+    if x.dim() == 4:
+        return x
+    return (
+        x.reshape(-1, *x.shape[-3:])
+        if x.dim() > 4
+        else x.reshape(1, *(1,) * (3 - x.dim()), *x.shape)
+    )
+
+
+def _by_math(call: Call, key: Tensor) -> Tensor:
+    q, k, v, bias = call.query, call.key, call.value, call.attn_mask
+    if call.enable_gqa and q.dim() > 3:
+        k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
+    root = math.sqrt(
+        abs(call.factor)
+    )  # on both sides, as torch has it: half precision may overflow
+    scores = (q * math.copysign(root, call.factor)) @ (k * root).transpose(-2, -1)
+    if call.is_causal:
+        bias = torch.ones(scores.shape[-2:], dtype=torch.bool, device="cpu").tril()
+    if bias is not None and bias.dtype is torch.bool:
+        bias = torch.zeros_like(bias, dtype=q.dtype).masked_fill_(~bias, -math.inf)
+    scores = scores if bias is None else scores + bias
+    probabilities = torch.ops.aten._safe_softmax(scores, -1)
+    return masked(probabilities, key, call.dropout_p, 1.0 / (1.0 - call.dropout_p)) @ v
+
+
+@contextmanager
+def unspent() -> Iterator[None]:
+    """Give random numbers back if torch refuses a call: its math may draw a mask before."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    except Exception:
+        torch.set_rng_state(state)
+        raise
+
+
+# --- The operators ------------------------------------------------------------------------------
+
+
+def _matrices(x: Tensor) -> tuple[int, int, int, int]:
+    row = x.stride(2) if x.shape[2] > 1 else x.shape[3]
+    return x.data_ptr(), x.stride(0), x.stride(1), row
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    """Return x in a layout that BLAS takes: columns side by side, and rows that do not overlap."""
+    width = x.shape[3]
+    beside = width == 1 or x.stride(3) == 1
+    return x if beside and (x.shape[2] == 1 or x.stride(2) >= width) else x.contiguous()
+
+
+def _run(
+    operands: tuple[Tensor, ...],
+    key: Tensor,
+    bias: Tensor | None,
+    how: tuple[float, float, bool],
+    backward: tuple[Tensor, ...] = (),
+) -> None:
+    q, k, v, out, lse = operands
+    p, scale, causal = how
+    mask = rate(p)
+    added: tuple[int, ...] = ()
+    if bias is not None:
+        code = -1 if bias.dtype is torch.bool else CODES[bias.dtype]
+        added = bias.data_ptr(), code, *(bias.itemsize * n for n in bias.stride())
+    status = core.attend(
+        _openmp.team,
+        _blas.products,
+        CODES[q.dtype],
+        (*q.shape[:2], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]),
+        tuple(map(_matrices, (q, k, v, out))),
+        lse.data_ptr(),
+        added,
+        causal,
+        scale,
+        FILL,
+        *key_words(key),
+        mask.threshold,
+        mask.scale,
+        tuple(map(_matrices, backward)),
+        torch.get_num_threads(),
+    )
+    if status:
+        check_status(status, Philox4x32.name)
+
+
+def _empty_out(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    batches, heads, rows = q.shape[:3]
+    # Heads side by side: models join them next.
+    out = q.new_empty(batches, rows, heads, v.shape[3]).transpose(1, 2)
+    double = q.dtype is torch.float64
+    return out, q.new_empty(batches, heads, rows, dtype=torch.float64 if double else torch.float32)
+
+
+def _empty_grad(x: Tensor) -> Tensor:
+    """Return memory for x's gradient, with heads side by side if x's are so."""
+    batches, heads, rows, width = x.shape
+    if heads > 1 and x.stride(1) < x.stride(2):
+        return x.new_empty(batches, rows, heads, width).transpose(1, 2)
+    return x.new_empty(x.shape)
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, key: Tensor, bias: Tensor | None, *how: Any
+) -> tuple[Tensor, Tensor]:
+    out, lse = _empty_out(q, v)
+    _run((*map(_in_rows, (q, k, v)), out, lse), key, bias, how)
+    return out, lse
+
+
+def _attention_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    key: Tensor,
+    bias: Tensor | None,
+    *how: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    grads = _empty_grad(q), _empty_grad(k), _empty_grad(v)
+    operands = *map(_in_rows, (q, k, v, out)), lse
+    _run(operands, key, bias, how, (_in_rows(grad), *grads))
+    return grads
+
+
+def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _empty_out(q, v)
+
+
+def _fake_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _empty_grad(q), _empty_grad(k), _empty_grad(v)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, key, bias, *ctx.how = inputs
+    ctx.save_for_backward(q, k, v, *output, key, bias)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, v, out, lse, key, bias = ctx.saved_tensors
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling() and not is_traced(grad):
+        grads = _twice_differentiable(q, k, v, key, bias, ctx.how, grad)
+    else:
+        grads = _BACKWARD(grad, q, k, v, out, lse, key, bias, *ctx.how)
+    return *grads, None, None, None, None, None
+
+
+def _twice_differentiable(
+    q: Tensor, k: Tensor, v: Tensor, key: Tensor, bias: Tensor | None, how: Any, grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    p, scale, causal = how
+    call = Call(q, k, v, bias, p, causal, scale, enable_gqa=True)
+    wanted = [t for t in (q, k, v) if t.requires_grad]
+    found = iter(torch.autograd.grad(_by_math(call, key), wanted, grad, create_graph=True))
+    return tuple(next(found) if t.requires_grad else None for t in (q, k, v))
+
+
+library.impl("attention", _attention, "CPU")  # type: ignore[no-untyped-call]
+library.impl("attention_backward", _attention_backward, "CPU")  # type: ignore[no-untyped-call]
+torch.library.register_fake("fastdrop::attention", _fake, lib=library)
+torch.library.register_fake("fastdrop::attention_backward", _fake_backward, lib=library)
+torch.library.register_autograd("fastdrop::attention", _gradients, setup_context=_save, lib=library)
