@@ -3,6 +3,7 @@
 pytest bench/bench_torch.py --import-mode=importlib     operations, in groups
 python bench/bench_torch.py                             whole steps: off, torch's, fastdrop's
 python bench/bench_torch.py small                       steps of small models
+python bench/bench_torch.py long                        steps of models with long sequences
 python bench/bench_torch.py compiled                    steps of compiled models
 python bench/bench_torch.py operations                  operations as one table
 python bench/bench_torch.py memory                      peak memory of forward and backward
@@ -85,6 +86,29 @@ class TokenEncoder(nn.Module):
         return self.head(self.encoder(x)[:, 0])
 
 
+class Bert(nn.Module):
+    """BERT of 4 layers and 256 dimensions, from a config."""
+
+    def __init__(self, p: float) -> None:
+        from transformers import BertConfig, BertForSequenceClassification
+
+        super().__init__()
+        config = BertConfig(
+            vocab_size=8000,
+            hidden_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=1024,
+            hidden_dropout_prob=p,
+            attention_probs_dropout_prob=p,
+            num_labels=10,
+        )
+        self.model = BertForSequenceClassification(config)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.model(tokens).logits
+
+
 def mlp(p: float) -> tuple[nn.Module, torch.Tensor]:
     hidden = [nn.Linear(784, 1024), nn.ReLU(), nn.Dropout(p)]
     hidden += [nn.Linear(1024, 1024), nn.ReLU(), nn.Dropout(p)]
@@ -96,27 +120,7 @@ def transformer(p: float) -> tuple[nn.Module, torch.Tensor]:
 
 
 def bert(p: float) -> tuple[nn.Module, torch.Tensor]:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    class Logits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            config = BertConfig(
-                vocab_size=8000,
-                hidden_size=256,
-                num_hidden_layers=4,
-                num_attention_heads=4,
-                intermediate_size=1024,
-                hidden_dropout_prob=p,
-                attention_probs_dropout_prob=p,
-                num_labels=10,
-            )
-            self.model = BertForSequenceClassification(config)
-
-        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            return self.model(tokens).logits
-
-    return Logits(), torch.randint(8000, (8, 128))
+    return Bert(p), torch.randint(8000, (8, 128))
 
 
 MODELS = {
@@ -205,7 +209,62 @@ COMPILED_MODELS = MODELS | {
     "gelu, dropout, product, 1M": (chain, 0.5),
     "the same, p = .1": (chain, 0.1),
 }
-ALL_MODELS = COMPILED_MODELS | SMALL_MODELS
+
+
+def encoder(length: int) -> Callable[[float], tuple[nn.Module, torch.Tensor]]:
+    """The encoder for sequences of a length, 2048 tokens in all."""
+    return lambda p: (TokenEncoder(p), torch.randn(2048 // length, length, 256))
+
+
+class CausalBlock(nn.Module):
+    """A block of GPT-2: causal attention and an MLP, each with dropout."""
+
+    def __init__(self, width: int, heads: int, p: float) -> None:
+        super().__init__()
+        self.heads, self.p = heads, p
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.joined = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.dropped = nn.Dropout(p)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = self.qkv(self.before(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(*qkv, dropout_p=self.p, is_causal=True)
+        x = x + self.dropped(self.joined(out.transpose(1, 2).flatten(2)))
+        return x + self.dropped(self.mlp(self.between(x)))
+
+
+class CausalModel(nn.Module):
+    """A language model shaped as GPT-2 is, with a head for classes."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(8000, 384), nn.Embedding(1024, 384)
+        self.blocks = nn.Sequential(nn.Dropout(p), *(CausalBlock(384, 6, p) for _ in range(4)))
+        self.head = nn.Linear(384, 10)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(tokens) + self.places(torch.arange(tokens.shape[1]))
+        return self.head(self.blocks(x)[:, -1])
+
+
+LONG_MODELS = {
+    **{
+        f"TransformerEncoder 2x256, batch {2048 // n}x{n}": (encoder(n), 0.1)
+        for n in (128, 512, 1024, 2048)
+    },
+    "BERT 4x256 from a config, batch 4x512": (
+        lambda p: (Bert(p), torch.randint(8000, (4, 512))),
+        0.1,
+    ),
+    "GPT-2 4x384, causal, batch 2x1024": (
+        lambda p: (CausalModel(p), torch.randint(8000, (2, 1024))),
+        0.1,
+    ),
+}
+ALL_MODELS = COMPILED_MODELS | SMALL_MODELS | LONG_MODELS
 
 
 def training_step(name: str, is_compiled: bool = False, *, dropping: bool) -> Callable[[], None]:
@@ -369,7 +428,7 @@ def peak(side: str) -> None:
     print(f"{(end - start) * unit / (4 * n):.2f}")
 
 
-STEPS = {"steps": MODELS, "small": SMALL_MODELS, "compiled": COMPILED_MODELS}
+STEPS = {"steps": MODELS, "small": SMALL_MODELS, "long": LONG_MODELS, "compiled": COMPILED_MODELS}
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def program(finder: str, main: Sequence[str], *link: str) -> Path:
     compiler, flags, macros = (getattr(FINDERS[finder], n) for n in ("compiler", "flags", "macros"))
     linked, path = [*objects(finder)], BUILD / finder / (Path(main[0]).stem if main else "target")
     # Finders look at the kernels; the target and the oracle run at full speed beside them.
-    own = {"target.c": macros, "oracle.c": (), **dict.fromkeys(main, flags)}
+    own = {"target.c": macros, "oracle.c": (), "attention.c": (), **dict.fromkeys(main, flags)}
     for name, more in own.items():
         linked.append(compiled(finder, HERE / name, path.with_name(f"{name}.o"), more))
     run([compiler, *flags, *linked, *link, "-pthread", "-lm", "-o", path])

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "attention.h"
 #include "drivers/evaluate.h"
 #include "drivers/mask.h"
 #include "drivers/noise.h"
@@ -528,6 +529,14 @@ static void run_fill(input *in, const drop_kernels *kernels, const uint64_t *key
         if (out[-i] != 0xa5a5a5a5a5a5a5a5u) fail("a word before the stream's", (uint64_t)i);
 }
 
+static void run_attention(input *in, const drop_kernels *kernels, const drop_mask *mask)
+{
+    const uint64_t seed = u64(in);
+    snprintf(running, sizeof running, "attention %llu, %s", (unsigned long long)seed, kernels->name);
+    const char *wrong = fuzz_attention(kernels, mask, seed);
+    if (wrong) fail(wrong, seed);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const drop_kernels *isa[8];
@@ -554,6 +563,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const uint64_t first = position(&in) >> 2;
     if (what < 7) run_bits(&in, kernels, &mask, first);
     else if (what < 9) run_noise(&in, kernels, &mask);
+    else if (what == 9) run_attention(&in, kernels, &mask);
     else run_elements(&in, kernels, &mask, first);
     return 0;
 }
