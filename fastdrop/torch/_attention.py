@@ -23,14 +23,20 @@ from ..rng import Philox4x32
 from ..rng.base import check_status
 from . import _blas, _openmp
 from ._autograd import is_traced, refuse_recomputation
-from ._internals import TRACED, forward_ad, is_transforming
-from ._masks import CODES, FILL, PLAIN, is_dense, key_words, new_key_tensor
+from ._internals import TRACED, apply_of, count_modes, forward_ad, has_storage, is_transforming
+from ._masks import (
+    CODES,
+    FILL,
+    PLAIN,
+    is_dense,
+    key_tensor,
+    key_words,
+    new_key,
+    new_key_tensor,
+)
 from ._operators import always_saved, define, library, masked, refuse_no_memory
 
 DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
-# With fewer scores the math way is faster: docs/torch.md has the measurements.
-FEWEST_SCORES: Final = 192 * 192
 
 define(
     "attention(Tensor q, Tensor k, Tensor v, Tensor key, Tensor? bias, float p, float scale,"
@@ -40,6 +46,9 @@ define(
     "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,"
     " Tensor key, Tensor? bias, float p, float scale, bool causal) -> (Tensor, Tensor, Tensor)"
 )
+Key = tuple[int, int]
+How = tuple[float, float, bool]  # p, scale, causal
+
 _ATTENTION: Final[Any] = torch.ops.fastdrop.attention.default
 _BACKWARD: Final[Any] = torch.ops.fastdrop.attention_backward.default
 
@@ -108,11 +117,8 @@ def _broadcasts(mask: Tensor, shape: tuple[int, ...]) -> bool:
 def is_fused(call: Call) -> bool:
     """Return whether a known call is for the kernels."""
     mask = call.attn_mask
-    rows, columns = call.query.shape[-2], call.key.shape[-2]
-    are_few = isinstance(rows, int) and isinstance(columns, int) and rows * columns < FEWEST_SCORES
     return not (
-        are_few
-        or _blas.products is None
+        _blas.products is None
         or backends.current().name != "cython"
         or is_transforming()
         or forward_ad._current_level >= 0
@@ -124,11 +130,17 @@ def is_fused(call: Call) -> bool:
 def attend(call: Call, generator: torch.Generator | None = None) -> Tensor:
     """Return attention with a new mask, by the kernels."""
     q, k, v = (_as_four(t) for t in call.tensors[:3])
-    key = _new_key(call, generator)
     bias = call.attn_mask
     if bias is not None:
         bias = _as_four(bias.expand(*call.query.shape[:-1], call.key.shape[-2]))
-    out: Tensor = _ATTENTION(q, k, v, key, bias, call.dropout_p, call.factor, call.is_causal)[0]
+    how = call.dropout_p, call.factor, call.is_causal
+    out: Tensor
+    if count_modes() or any(map(is_traced, call.tensors)):
+        out, _ = _ATTENTION(q, k, v, _new_key(call, generator), bias, *how)
+    else:  # an operator would take 0.1 ms more
+        if generator is not None:
+            refuse_recomputation()
+        out = _attention_of_data(q, k, v, bias, new_key(generator), how)
     return (
         out.reshape(*call.query.shape[:-1], call.value.shape[-1])
         if q.dim() != call.query.dim()
@@ -176,7 +188,10 @@ def _by_math(call: Call, key: Tensor) -> Tensor:
         bias = torch.zeros_like(bias, dtype=q.dtype).masked_fill_(~bias, -math.inf)
     scores = scores if bias is None else scores + bias
     probabilities = torch.ops.aten._safe_softmax(scores, -1)
-    return masked(probabilities, key, call.dropout_p, 1.0 / (1.0 - call.dropout_p)) @ v
+    # A product, which transforms of the backward pass know too.
+    kept = masked(torch.ones_like(probabilities), key, call.dropout_p, 1 / (1 - call.dropout_p))
+    out: Tensor = (probabilities * kept) @ v
+    return out
 
 
 @contextmanager
@@ -207,9 +222,9 @@ def _in_rows(x: Tensor) -> Tensor:
 
 def _run(
     operands: tuple[Tensor, ...],
-    key: Tensor,
+    key: Key,
     bias: Tensor | None,
-    how: tuple[float, float, bool],
+    how: How,
     backward: tuple[Tensor, ...] = (),
 ) -> None:
     q, k, v, out, lse = operands
@@ -230,7 +245,7 @@ def _run(
         causal,
         scale,
         FILL,
-        *key_words(key),
+        *key,
         mask.threshold,
         mask.scale,
         tuple(map(_matrices, backward)),
@@ -256,12 +271,55 @@ def _empty_grad(x: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def _attention(
-    q: Tensor, k: Tensor, v: Tensor, key: Tensor, bias: Tensor | None, *how: Any
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, key: Key, bias: Tensor | None, how: How
 ) -> tuple[Tensor, Tensor]:
     out, lse = _empty_out(q, v)
     _run((*map(_in_rows, (q, k, v)), out, lse), key, bias, how)
     return out, lse
+
+
+def _backward(
+    grad: Tensor, operands: tuple[Tensor, ...], key: Key, bias: Tensor | None, how: How
+) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v, out, lse = operands
+    grads = _empty_grad(q), _empty_grad(k), _empty_grad(v)
+    _run((*map(_in_rows, (q, k, v, out)), lse), key, bias, how, (_in_rows(grad), *grads))
+    return grads
+
+
+class _Attention(torch.autograd.Function):
+    """The kernels between ordinary tensors."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, key: Key, how: How
+    ) -> Tensor:
+        out, lse = _forward(q, k, v, key, bias, how)
+        ctx.save_for_backward(q, k, v, out, lse, bias)
+        ctx.key, ctx.how = key, how
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse, bias = ctx.saved_tensors
+        grads: tuple[Tensor | None, ...]
+        if torch.compiler.is_compiling():  # compiled autograd
+            grads = _BACKWARD(grad, q, k, v, out, lse, key_tensor(*ctx.key), bias, *ctx.how)
+        elif torch.is_grad_enabled() or not has_storage(grad):
+            grads = _twice_differentiable(q, k, v, key_tensor(*ctx.key), bias, ctx.how, grad)
+        else:
+            grads = _backward(grad, (q, k, v, out, lse), ctx.key, bias, ctx.how)
+        return *grads, None, None, None
+
+
+_attention_of_data: Final = apply_of(_Attention)
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, key: Tensor, bias: Tensor | None, *how: Any
+) -> tuple[Tensor, Tensor]:
+    return _forward(q, k, v, key_words(key), bias, how)
 
 
 def _attention_backward(
@@ -275,10 +333,7 @@ def _attention_backward(
     bias: Tensor | None,
     *how: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grads = _empty_grad(q), _empty_grad(k), _empty_grad(v)
-    operands = *map(_in_rows, (q, k, v, out)), lse
-    _run(operands, key, bias, how, (_in_rows(grad), *grads))
-    return grads
+    return _backward(grad, (q, k, v, out, lse), key_words(key), bias, how)
 
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
@@ -312,7 +367,10 @@ def _twice_differentiable(
     p, scale, causal = how
     call = Call(q, k, v, bias, p, causal, scale, enable_gqa=True)
     wanted = [t for t in (q, k, v) if t.requires_grad]
-    found = iter(torch.autograd.grad(_by_math(call, key), wanted, grad, create_graph=True))
+    with torch.enable_grad():
+        out = _by_math(call, key)
+    create_graph = torch.is_grad_enabled()
+    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=create_graph))
     return tuple(next(found) if t.requires_grad else None for t in (q, k, v))
 
 

@@ -221,8 +221,8 @@ def scaled_dot_product_attention(
     -----
     Probability (..., i, j) has the mask's element of that index, as in a dropout of all
     probabilities with the same generator. What is kept for the backward pass is the operands,
-    the output, one number for each row, and the mask's key. A mask that needs a gradient,
-    second derivatives and short sequences take separate operations, with the same mask.
+    the output, one number for each row, and the mask's key. A mask that needs a gradient
+    and second derivatives take separate operations, with the same mask.
 
     References
     ----------
