@@ -34,7 +34,7 @@ def keys(monkeypatch):
         drawn.append(tuple(_masks._key.parts[1]))
         return at
 
-    for module in ("_autograd", "_fast_path", "_native_dropout"):
+    for module in ("_attention", "_autograd", "_fast_path", "_native_dropout"):
         monkeypatch.setattr(f"fastdrop.torch.{module}.new_key", new_key)
     monkeypatch.setattr("fastdrop.torch._fast_path.new_key_address", new_key_address)
     return drawn
@@ -60,7 +60,7 @@ REACHED = {
     "F.dropout": (1, lambda: F.dropout(torch.ones(5))),
     "nn.Dropout": (1, lambda: torch.nn.Dropout()(torch.ones(5))),
     "nn.Dropout2d": (1, lambda: torch.nn.Dropout2d()(torch.ones(2, 5, 3, 3))),
-    "attention's math path": (
+    "scaled_dot_product_attention": (
         1,
         lambda: F.scaled_dot_product_attention(*torch.ones(3, 1, 2, 3, 4), dropout_p=0.5),
     ),
