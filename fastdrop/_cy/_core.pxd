@@ -40,6 +40,12 @@ cdef extern from "kernels/kernels.h":
         double shift
         double dropped
 
+    ctypedef enum drop_precision:
+        DROP_SINGLE
+        DROP_DOUBLE
+
+    drop_precision drop_precision_of(drop_dtype) nogil
+
     ctypedef struct drop_kernels:
         const char *name
 
@@ -165,6 +171,25 @@ cdef extern from "drivers/attention.h":
 
     int drop_attend(const drop_kernels *, const drop_attention *, drop_workers) nogil
     int drop_attend_backward(const drop_kernels *, const drop_attention *, drop_workers) nogil
+
+
+cdef extern from "drivers/softmax.h":
+    ctypedef struct drop_softmax:
+        drop_precision precision
+        uint64_t rows, columns
+        double scale, keep_scale
+        const drop_mask *mask
+        uint64_t first, width
+        const uint64_t *bits
+        const void *bias
+        uint64_t bias_rows
+        uint64_t causal
+        uint64_t row
+
+    int drop_softmax_rows(const drop_kernels *, const drop_softmax *, const void *, void *, void *,
+                          drop_workers) nogil
+    int drop_softmax_rows_backward(const drop_kernels *, const drop_softmax *, void *, void *,
+                                   const void *, const void *, drop_workers) nogil
 
 
 cdef extern from "drivers/words.h":

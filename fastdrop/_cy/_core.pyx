@@ -11,7 +11,7 @@ cnp.import_array()
 
 
 # Counted up after each change of a name or of arguments here: see __init__.py.
-INTERFACE = 3
+INTERFACE = 4
 
 cdef const drop_kernels *kernels = drop_choose_isa(NULL)
 
@@ -434,6 +434,56 @@ def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double 
     set_array(&arrays, 1, x)
     with nogil:
         status = drop_add_noise(kernels, &noise, &arrays, by)
+    return status
+
+
+cdef inline void *data_of(a) noexcept:
+    return NULL if a is None else cnp.PyArray_DATA(<cnp.ndarray>a)
+
+
+cdef void set_softmax(drop_softmax *s, tuple scores, double keep_scale, uint64_t first, keep,
+                      cnp.ndarray x) except *:
+    cdef cnp.ndarray bias
+    scale, given, causal, row, width = scores
+    s.precision = drop_precision_of(dtype_code(cnp.PyArray_TYPE(x)))
+    s.rows, s.columns = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
+    s.scale, s.keep_scale = scale, keep_scale
+    s.first, s.width = first, width or s.columns
+    s.bits = <const uint64_t *>data_of(keep)
+    s.bias = data_of(given)
+    s.bias_rows = 0
+    if given is not None:
+        bias = <cnp.ndarray>given
+        s.bias_rows = cnp.PyArray_DIM(bias, 0)
+    s.causal, s.row = causal, row
+
+
+def softmax(tuple drawn, double keep_scale, uint64_t first, keep, tuple scores, cnp.ndarray x, y, lse,
+            grad, delta, int threads):
+    """Write the softmax of x's rows to y, or go back, in place; return the status (see softmax.h).
+
+    drawn: what `make_mask` takes, or None for no mask, or if its bits are in `keep`. scores: a
+    `Scores`. y: None to go back from `grad`, with `lse` and `delta` or without both.
+    """
+    cdef drop_mask mask
+    cdef drop_softmax s
+    cdef drop_workers by = drop_workers(threads, NULL)
+    cdef void *to = data_of(y)
+    cdef void *sums = data_of(lse)
+    cdef void *gradient = data_of(grad)
+    cdef void *deltas = data_of(delta)
+    cdef void *of_x = cnp.PyArray_DATA(x)
+    cdef int status
+    set_softmax(&s, scores, keep_scale, first, keep, x)
+    s.mask = NULL
+    if drawn is not None:
+        mask = make_mask(drawn[0], drawn[1], drawn[2], drawn[3])
+        s.mask = &mask
+    with nogil:
+        if to:
+            status = drop_softmax_rows(kernels, &s, of_x, to, sums, by)
+        else:
+            status = drop_softmax_rows_backward(kernels, &s, of_x, gradient, sums, deltas, by)
     return status
 
 

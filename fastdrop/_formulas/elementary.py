@@ -78,6 +78,23 @@ def exp(x: Reals, more: Reals) -> Reals:
     return value
 
 
+def exp_below(x: Reals) -> Reals:
+    """Return exp(x) for x from -inf up to 0, and NaN of NaN.
+
+    Results below the least normal number are 0.
+    """
+    number, bits, mantissa, bias, c = precision_of(x)
+    least = -(number(bias) * c.log2)
+    x = np.where(x < least, least, x)
+    shift = number(1.5 * 2.0**mantissa)
+    shifted = x * c.per_log2 + shift
+    n = shifted - shift
+    r = (x - n * c.log2_upper) - n * c.log2_lower
+    power = (shifted.view(bits) << bits(mantissa)) + bits(bias << mantissa)
+    value: Reals = (number(1) + (r + (r * r) * polynomial(c.exp, r))) * power.view(number)
+    return value
+
+
 def log(x: Reals) -> Reals:
     """Return log(x) for positive normal x.
 

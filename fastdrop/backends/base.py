@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 
 from .._formulas.normal import Noise
+from .._formulas.softmax import Scores
 from ..arrays import Array
 from ..mask_format import Rate
 from ..rng import AnyRNG
@@ -115,6 +116,33 @@ class Backend(ABC):
 
         Arrays are as for `apply`, of a real dtype; half precision is computed in
         single. See `fastdrop._formulas.normal` for what is computed.
+        """
+
+    @abstractmethod
+    def softmax(
+        self, draw: Draw | None, scores: Scores, x: Array, out: Array, lse: Array | None = None
+    ) -> None:
+        """Write the softmax of x's rows, dropped by a draw if there is one, to `out`.
+
+        x, shape (rows, columns), is float32 or float64, aligned and contiguous, as is `out`, which
+        may be x. `lse` takes the logarithm of each row's sum of exponentials. See
+        `fastdrop._formulas.softmax` for what is computed.
+        """
+
+    @abstractmethod
+    def softmax_backward(
+        self,
+        draw: Draw | None,
+        scores: Scores,
+        x: Array,
+        grad: Array,
+        lse: Array | None = None,
+        delta: Array | None = None,
+    ) -> None:
+        """Make of `grad`, the gradient of what `softmax` wrote, that of the scores.
+
+        Given `lse` and `delta`, each row's sum of gradient times dropped probability, x becomes
+        the dropped probabilities. Without both, they are computed, and x remains.
         """
 
     def info(self) -> dict[str, Any]:

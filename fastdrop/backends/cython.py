@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .._cy import core as _core
 from .._formulas.normal import Noise
+from .._formulas.softmax import Scores
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
 from ..rng import AnyRNG
@@ -155,6 +156,40 @@ class CythonBackend(Backend):
         if status:
             _raise(status, stream)
 
+    def softmax(
+        self, draw: Draw | None, scores: Scores, x: Array, out: Array, lse: Array | None = None
+    ) -> None:
+        self._softmax(draw, scores, x, out, lse, None, None)
+
+    def softmax_backward(
+        self,
+        draw: Draw | None,
+        scores: Scores,
+        x: Array,
+        grad: Array,
+        lse: Array | None = None,
+        delta: Array | None = None,
+    ) -> None:
+        self._softmax(draw, scores, x, None, lse, grad, delta)
+
+    def _softmax(self, draw: Draw | None, scores: Scores, x: Array, *arrays: Array | None) -> None:
+        drawn, keep, scale, first = None, None, 1.0, 0
+        if draw is not None:
+            scale = draw.rate.scale
+            if draw.stream.sequential:
+                # Its bits are made ahead, in order, and a word more than they need.
+                n = len(x) * (scores.width or x.shape[1])
+                keep = np.zeros(n // 64 + 2, np.uint64)
+                self.bits(draw, n, keep.view(np.uint8)[: -(-n // 8)])
+            else:
+                stream = draw.stream
+                where = stream.fill_address, stream.key_address, draw.position
+                drawn, first = (*where, draw.rate.threshold), draw.first
+        threads = get_num_threads()
+        status = _core.softmax(drawn, scale, first, keep, tuple(scores), x, *arrays, threads)
+        if status:
+            _raise(status, draw.stream if draw else None)
+
     def info(self) -> dict[str, Any]:
         return {
             "instruction set": _core.isa(),
@@ -162,7 +197,7 @@ class CythonBackend(Backend):
         }
 
 
-def _raise(status: int, stream: Stream) -> None:
-    if status == _core.NO_MEMORY:
+def _raise(status: int, stream: Stream | None) -> None:
+    if status == _core.NO_MEMORY or stream is None:
         raise MemoryError("no memory for the mask's bits")
     check_status(status, stream.algorithm.name)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._formulas.normal import Noise, normals, with_noise
+from .._formulas.softmax import Scores, softmax, softmax_backward
 from ..arrays import Array
 from ..mask_format import BLOCK, COLUMNS, PRECISION, REFINE_WORDS, STRIP, Rate
 from ..rng.base import Stream
@@ -57,6 +58,41 @@ class ReferenceBackend(Backend):
             with np.errstate(all="ignore"):
                 y = narrowed(with_noise(noise.factor, spread, piece, z), x.dtype)
             out.flat[start : start + step] = y
+
+    def softmax(
+        self, draw: Draw | None, scores: Scores, x: Array, out: Array, lse: Array | None = None
+    ) -> None:
+        if x.size:
+            with np.errstate(all="ignore"):
+                out[...], sums = softmax(scores, *_kept_rows(draw, scores, x), x)
+            if lse is not None:
+                lse[...] = sums
+
+    def softmax_backward(
+        self,
+        draw: Draw | None,
+        scores: Scores,
+        x: Array,
+        grad: Array,
+        lse: Array | None = None,
+        delta: Array | None = None,
+    ) -> None:
+        if x.size:
+            kept = _kept_rows(draw, scores, x)
+            with np.errstate(all="ignore"):
+                dropped, grad[...] = softmax_backward(scores, *kept, x, grad, lse, delta)
+            if lse is not None:
+                x[...] = dropped
+
+
+def _kept_rows(draw: Draw | None, scores: Scores, x: Array) -> tuple[Bools | None, float]:
+    """Return which elements of rows are kept, and what those are multiplied by."""
+    if draw is None:
+        return None, 1.0
+    rows, columns = x.shape
+    width = scores.width or columns
+    kept = keep(draw, (rows - 1) * width + columns)
+    return np.lib.stride_tricks.as_strided(kept, x.shape, (width, 1)), draw.rate.scale
 
 
 def keep(draw: Draw, n: int) -> Bools:

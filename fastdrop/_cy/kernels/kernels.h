@@ -169,6 +169,8 @@ typedef struct {
     void (*end)(const void *highest, const void *total, size_t rows, double keep_scale, void *factors, void *lse);
     void (*backward)(const drop_tile *tile, void *x, void *grad, const void *lse, const void *delta);
     void (*multiply)(void *x, size_t pitch, size_t rows, size_t columns, const void *factors);
+    void (*normalize)(const drop_tile *tile, void *y, const void *factors);
+    void (*products)(const drop_tile *tile, const void *y, const void *grad, const void *factors, void *sums);
 } drop_softmax_runs;
 
 /* n contiguous elements as numbers of their precision, or numbers as elements. */

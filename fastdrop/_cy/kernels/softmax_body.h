@@ -167,6 +167,57 @@ static void P(multiply_rows)(void *x, size_t pitch, size_t rows, size_t columns,
     }
 }
 
+DROP_INLINE void P(normalize_word)(NUMBER *y, NUMBER factor, uint64_t bits)
+{
+    DROP_IN_MEMORY(bits);
+    for (int at = 0; at < 64; at += PER) DROP_STORE(y + at, P(kept)(DROP_LOAD(V, y + at) * factor, &bits, at));
+}
+
+/* Multiplies whole rows by a factor each, but keeps the dropped elements +0: a factor may be NaN. */
+static void P(normalize_rows)(const drop_tile *t, void *y, const void *factors)
+{
+    for (size_t r = 0; r < t->rows; r++) {
+        NUMBER *row = (NUMBER *)y + r * t->pitch, rest[64];
+        const NUMBER factor = ((const NUMBER *)factors)[r];
+        const size_t n = columns_of_row(t, r), whole = n / 64 * 64;
+        for (size_t c = 0; c < whole; c += 64) P(normalize_word)(row + c, factor, bits_of_row(t, r, c));
+        if (whole == n) continue;
+        for (size_t i = 0; i < 64; i++) rest[i] = i < n - whole ? row[whole + i] : 0;
+        P(normalize_word)(rest, factor, bits_of_row(t, r, whole));
+        memcpy(row + whole, rest, (n - whole) * sizeof *row);
+    }
+}
+
+DROP_INLINE void P(products_of_word)(const NUMBER *y, const NUMBER *grad, uint64_t bits, V *sum)
+{
+    DROP_IN_MEMORY(bits);
+    for (int i = 0; i < 64; i += GROUP)
+        for (int k = 0; k < VECTORS; k++) {
+            const int at = i + k * PER;
+            sum[k] += P(kept)(DROP_LOAD(V, y + at) * DROP_LOAD(V, grad + at), &bits, at);
+        }
+}
+
+/* Each whole row's sum of y times gradient, times a factor: `delta` of the backward pass, for what
+ * `forward` has made of the row. */
+static void P(row_products)(const drop_tile *t, const void *y, const void *grad, const void *factors, void *sums)
+{
+    for (size_t r = 0; r < t->rows; r++) {
+        const NUMBER *row = (const NUMBER *)y + r * t->pitch, *grad_row = (const NUMBER *)grad + r * t->pitch;
+        const size_t n = columns_of_row(t, r), whole = n / 64 * 64;
+        NUMBER rest[64], grad_rest[64];
+        V lanes[VECTORS] = {{0}};
+        for (size_t c = 0; c < whole; c += 64)
+            P(products_of_word)(row + c, grad_row + c, bits_of_row(t, r, c), lanes);
+        if (whole < n) {
+            for (size_t i = 0; i < 64; i++) rest[i] = i < n - whole ? row[whole + i] : 0;
+            for (size_t i = 0; i < 64; i++) grad_rest[i] = i < n - whole ? grad_row[whole + i] : 0;
+            P(products_of_word)(rest, grad_rest, bits_of_row(t, r, whole), lanes);
+        }
+        ((NUMBER *)sums)[r] = ((const NUMBER *)factors)[r] * P(sum_lanes)(lanes);
+    }
+}
+
 /* What a row is multiplied by at its end, and the logarithm of its sum of exponentials. A row that is all
  * masked is 0, and its logarithm -inf. */
 static void P(softmax_end)(const void *highest, const void *total, size_t rows, double keep_scale, void *factors,
@@ -175,7 +226,8 @@ static void P(softmax_end)(const void *highest, const void *total, size_t rows, 
     for (size_t r = 0; r < rows; r++) {
         const NUMBER h = ((const NUMBER *)highest)[r], sum = ((const NUMBER *)total)[r];
         ((NUMBER *)factors)[r] = sum == 0 ? 0 : (NUMBER)keep_scale / sum;
-        ((NUMBER *)lse)[r] = sum == 0 ? -INFINITY : h + P(log)((V){0} + sum)[0];
+        /* log takes positive numbers: a row with NaN or +inf has NaN. */
+        ((NUMBER *)lse)[r] = sum > 0 ? h + P(log)((V){0} + sum)[0] : sum == 0 ? -INFINITY : sum;
     }
 }
 
