@@ -1,7 +1,7 @@
 """Softmax with dropout of rows, and its backward pass, in plain NumPy.
 
-`_cy/kernels/softmax_body.h` takes the same steps in the same order. Sums have an order of their own:
-64 bytes of lanes, one after the other along the row, and then lanes by halves.
+`_cy/kernels/softmax_body.h` takes the same steps in the same order. Sums have an order of their
+own: 64 bytes of lanes, one after the other along the row, and then lanes by halves.
 
 The backward pass makes probabilities again, from each row's logarithm of its sum of exponentials
 (T. Dao, D. Y. Fu, S. Ermon, A. Rudra, C. Ré, "FlashAttention: fast and memory-efficient exact
@@ -30,8 +30,8 @@ class Scores(NamedTuple):
     scale : float
         What they are multiplied by; finite.
     bias : ndarray or None
-        What is added then: contiguous, of the rows' dtype and length. Row r has row ``r % len(bias)``
-        of it.
+        What is added then: contiguous, of the rows' dtype and length. Row r has row
+        ``r % len(bias)`` of it.
     causal : int
         0, or the number of rows in a matrix: its row i ends after i + 1 columns, and the others
         do not count.

@@ -1,5 +1,6 @@
 """Dropout as functions: no state but the generator's."""
 
+from .dot_product import attention
 from .family import (
     alpha_dropout,
     drop_block2d,
@@ -20,11 +21,13 @@ from .fused import (
     relu_dropout_backward,
 )
 from .plain import dropout, dropout_backward
+from .softmax import softmax_dropout, softmax_dropout_backward
 
 __all__ = [
     "act_dropout",
     "act_dropout_backward",
     "alpha_dropout",
+    "attention",
     "bias_dropout_add",
     "drop_block2d",
     "drop_path",
@@ -39,4 +42,6 @@ __all__ = [
     "mc_dropout",
     "relu_dropout",
     "relu_dropout_backward",
+    "softmax_dropout",
+    "softmax_dropout_backward",
 ]
