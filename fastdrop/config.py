@@ -30,6 +30,7 @@ def config() -> dict[str, Any]:
         "dropout": _how_runs("apply"),
         "shared masks, forms": f"{_how_runs('evaluate_bits')} ({', '.join(KEPT)})",
         "normal variates": _how_runs("add_noise"),
+        "softmax": _how_runs("softmax"),
         "available backends": available,
         "compiled extension": "yes" if "cython" in available else "no: built without a C compiler",
         "threads": get_num_threads(),

@@ -95,8 +95,7 @@ def softmax_backward(
     if lse is None or delta is None:
         e, factor, lse = _exponentials(scores, keep_scale, x)
         delta = factor * row_sums(_only(kept, _only(kept, e) * grad))
-    base = np.where(lse == -np.inf, x.dtype.type(np.inf), lse)
-    p = exp_below(scores.of(x) - base[:, None])
+    p = exp_below(scores.of(x) - base_again(lse)[:, None])
     number = x.dtype.type(keep_scale)
     g = _only(kept, grad * number)
     return _only(kept, p * number), _only(counts, p * (g - delta[:, None]))
@@ -104,17 +103,37 @@ def softmax_backward(
 
 def _exponentials(scores: Scores, keep_scale: float, x: Reals) -> tuple[Reals, Reals, Reals]:
     """Return each element's exponential, and each row's factor and logarithm."""
-    number = x.dtype.type
     score = scores.of(x)
-    low = number(-np.inf)
+    low = x.dtype.type(-np.inf)
     highest = np.max(np.where(np.isnan(score), low, score), axis=1, initial=low)
-    e = exp_below(score - np.where(highest == low, number(0), highest)[:, None])
-    total = row_sums(e)
-    nothing, positive = total == 0, total > 0
-    factor = np.where(nothing, number(0), number(keep_scale) / np.where(nothing, number(1), total))
-    logs = highest + log(np.where(positive, total, number(1)))
-    lse = np.where(positive, logs, np.where(nothing, low, total))
-    return e, factor, lse
+    e = exp_below(score - base_of(highest)[:, None])
+    return e, *ended(highest, row_sums(e), x.dtype.type(keep_scale))
+
+
+def base_of(highest: Reals) -> Reals:
+    """Return what is subtracted from a row's scores, given their maximum."""
+    number = highest.dtype.type
+    return np.where(highest > number(-np.inf), highest, number(0))
+
+
+def ended(highest: Reals, total: Reals, keep_scale: Any) -> tuple[Reals, Reals]:
+    """Return what a row's exponentials are multiplied by, and the logarithm of their sum.
+
+    Given are the maximum of the row's scores, and the sum of their exponentials but for that.
+    """
+    number = highest.dtype.type
+    positive, fault = total > 0, np.isnan(total)
+    divisor = np.where(positive, total, number(1))
+    factor = np.where(positive, keep_scale / divisor, np.where(fault, total, number(0)))
+    logs = highest + log(divisor)
+    return factor, np.where(positive, logs, np.where(fault, total, number(-np.inf)))
+
+
+def base_again(lse: Reals) -> Reals:
+    """Return what is subtracted from a row's scores to make its probabilities again."""
+    number = lse.dtype.type
+    # -inf, of a row in which nothing counts, would make infinity of it.
+    return np.where(lse < np.finfo(number).min, number(np.inf), lse)
 
 
 def row_sums(x: Reals) -> Reals:

@@ -21,7 +21,7 @@ from .softmax import bias_rows, check_alike, check_real, checked_bias, checked_s
 if TYPE_CHECKING:
     from ..rng import RNGLike
 
-_TILE: Final = 1 << 18  # scores that are held at once, if as many rows as these have no more:
+_TILE: Final = 1 << 19  # scores that are held at once, if as many rows as these have no more:
 _LEAST_ROWS: Final = 16
 _CAUSAL_ROWS: Final = 256  # at most, so that scores above the diagonal need not be made
 
@@ -339,7 +339,8 @@ class _Operands:
         return tuple(map(_summed, sums, self.given))  # type: ignore[return-value]
 
     def _scaled(self, products: Array) -> Array:
-        return np.multiply(products, self.number.type(self.scale), out=products)
+        products *= self.number.type(self.scale)
+        return products
 
     def _sums_in(self, a: Array) -> np.dtype[Any]:
         """Return the dtype of a gradient that may be summed over what was broadcast."""
@@ -359,7 +360,8 @@ class _Room:
         if size > self._numbers.size:
             self._numbers = np.empty(size, self._numbers.dtype)
         out: Array = self._numbers[:size].reshape(shape)
-        return np.matmul(a, b, out=out)
+        np.matmul(a, b, out=out)
+        return out
 
 
 def _checked_batch(q: Any, k: Any, v: Any) -> tuple[int, ...]:

@@ -11,13 +11,14 @@ from support import contents
 
 import fastdrop
 from fastdrop._formulas.normal import Noise
+from fastdrop._formulas.softmax import Scores
 from fastdrop.backends import current, form, reference
 from fastdrop.backends.base import Draw
 from fastdrop.config import config
 from fastdrop.mask_format import rate
 
 SHAPE = (60, 70)
-THINGS = ["mask bits", "dropout", "shared masks, forms", "normal variates"]
+THINGS = ["mask bits", "dropout", "shared masks, forms", "normal variates", "softmax"]
 
 
 def results() -> dict[str, bytes]:
@@ -43,6 +44,12 @@ def results() -> dict[str, bytes]:
     for noise in (Noise(False, 0.5), Noise(True, 0.5)):
         note(f"{noise}", backend.add_noise, stream, position, noise, x, out=y)
         note(f"{noise} of columns", backend.add_noise, stream, position, noise, x.T, out=y.T)
+    for scores in (Scores(), Scores(0.5, x[:1], causal=60)):
+        y, lse, back = np.empty_like(x), np.empty(len(x), x.dtype), x.copy()
+        backend.softmax(draw, scores, x, y, lse)
+        backend.softmax_backward(draw, scores, x, back)
+        backend.softmax_backward(draw, scores, again := x.copy(), grad := x.copy(), lse, lse)
+        found[f"softmax, {scores.causal}"] = b"".join(map(contents, (y, lse, back, again, grad)))
     return found
 
 
@@ -52,8 +59,8 @@ def not_here(*_: object, **__: object) -> NoReturn:
 
 @pytest.fixture
 def _no_plain_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the code away that computes on arrays: of bits, of forms, of normal variates."""
-    for name in ("keep", "evaluate", "normals"):
+    """Take the code away that computes on arrays: of bits, forms, variates, softmax."""
+    for name in ("keep", "evaluate", "normals", "softmax", "softmax_backward"):
         monkeypatch.setattr(reference, name, not_here)
 
 

@@ -16,7 +16,8 @@ from fastdrop.functional import family
 
 NAMES = functional.__all__
 BACKWARD = [name for name in NAMES if name.endswith("_backward")]
-FORWARD = [name for name in NAMES if name not in BACKWARD]
+# Attention takes three arrays and no mask to draw instead, and returns more than a mask.
+FORWARD = [name for name in NAMES if name not in [*BACKWARD, "attention"]]
 FUSED = ["dropout_add", "bias_dropout_add", "act_dropout", "relu_dropout"]
 
 # What comes before p, and what others name or order otherwise.
@@ -29,6 +30,7 @@ OPERANDS = {
 BY_POSITION = {
     "drop_path": ["x", "p", "training", "scale_by_keep", "inplace"],  # timm's order
     "drop_block2d": ["x", "p", "block_size"],  # the rest by name: torchvision has another order
+    "softmax_dropout": ["x", "p", "axis"],
 }
 LAYERS = {
     "dropout": fastdrop.Dropout,
@@ -94,6 +96,19 @@ def test_an_activation_is_the_same_argument_forward_and_backward() -> None:
         parameters(name)["activation"] for name in ("act_dropout", "act_dropout_backward")
     )
     assert forward == backward
+
+
+def test_softmax_is_the_same_forward_and_backward() -> None:
+    forward, backward = map(parameters, ("softmax_dropout", "softmax_dropout_backward"))
+    for argument in ("axis", "scale", "bias", "causal"):
+        assert forward[argument].default == backward[argument].default
+
+
+def test_attention_takes_what_softmax_does() -> None:
+    found, of_softmax = parameters("attention"), parameters("softmax_dropout")
+    assert by_position("attention") == ["q", "k", "v", "p"]
+    for argument in ("causal", "training", "rng"):
+        assert found[argument] == of_softmax[argument]
 
 
 @pytest.mark.parametrize("name", LAYERS)

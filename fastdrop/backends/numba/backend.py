@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._formulas.normal import Noise
+from ..._formulas.softmax import Scores
 from ...arrays import Array, dtype_name, is_plain, prepare
 from ...mask_format import BLOCK, Rate
 from ...rng import BUILTIN, RNG, AnyRNG, Philox4x32
@@ -19,7 +20,7 @@ from ...rng.base import Stream, check_status, compiled_fills, fill_address
 from ...sharing import Strides, c_strides, span
 from ..base import NOTHING_WRITTEN, Backend, Draw
 from ..form import SCALE, Form
-from . import generators, kernels, threads
+from . import generators, kernels, softmax, threads
 from .blocks import compare_address
 from .compiling import Kernel
 from .contiguous import has_pipe
@@ -33,6 +34,7 @@ compiled_fills.update({kind: partial(generators.fill_address, name) for kind, na
 _SIGN: Final = 1 << 63
 _SURELY_CACHED: Final = 1 << 19  # elements
 _PARALLEL_FROM: Final = 1 << 18  # with fewer, waking threads costs more than it gains
+_PARALLEL_ROWS_FROM: Final = 1 << 15  # elements of softmax, which take ten times as long
 _ROW: Final = 64  # words that are drawn at once where memory has another order
 
 
@@ -147,6 +149,23 @@ class NumbaBackend(Backend):
                 axes = [*_by_memory(axes), (row, *steps)]
                 _add_noise(stream, position + begin, noise, _merged(axes), *parts)
 
+    def softmax(
+        self, draw: Draw | None, scores: Scores, x: Array, out: Array, lse: Array | None = None
+    ) -> None:
+        _rows(softmax.FORWARD, draw, scores, x, out, lse, None)
+
+    def softmax_backward(
+        self,
+        draw: Draw | None,
+        scores: Scores,
+        x: Array,
+        grad: Array,
+        lse: Array | None = None,
+        delta: Array | None = None,
+    ) -> None:
+        way = softmax.BACKWARD if lse is None else softmax.AGAIN
+        _rows(way, draw, scores, x, grad, lse, delta)
+
     def info(self) -> dict[str, Any]:
         layer = threads.layer() or "not started"
         return {"numba": numba.__version__, "numba threading layer": layer}
@@ -211,7 +230,7 @@ def _words(draw: Draw, n: int) -> tuple[NDArray[np.uint64], int]:
     """Return the keep bits of the blocks that hold n elements, and the first's bit number."""
     skip = draw.first % BLOCK
     n += skip
-    words = np.empty(-(-n // BLOCK) * BLOCK // 64, np.uint64)
+    words = np.empty(-(-n // BLOCK) * BLOCK // 64 + 1, np.uint64)  # rows read one past the last
     mask = _signed(draw.position), compare_address(), draw.rate.threshold
     _run(kernels.bits_kernel(), n, draw.stream, *mask, draw.first - skip, n, id(words))
     return words, skip
@@ -233,6 +252,27 @@ def _walk(
     numbers = float(scale), float(form.shift), float(form.dropped)
     arguments = None, id(keep), skip, axes, *numbers, id(x), id(u), id(v), id(out)
     if x.size < _PARALLEL_FROM:
+        kernel.serial(*arguments)
+    else:
+        threads.run(kernel, arguments)
+
+
+def _rows(way: int, draw: Draw | None, scores: Scores, x: Array, *arrays: Array | None) -> None:
+    """Make softmax of x's rows, or go back; `arrays` are output or gradient, lse and delta."""
+    if x.size == 0:
+        return
+    size, columns = x.shape
+    width, bias = scores.width or columns, scores.bias
+    keep, bit, keep_scale = None, 0, 1.0
+    if draw is not None:
+        keep, bit = _words(draw, (size - 1) * width + columns)
+        keep_scale = draw.rate.scale
+    kernel = kernels.softmax_kernel(str(dtype_name(x.dtype)), bias is not None, way)
+    ids = (0 if a is None else id(a) for a in (x, bias, *arrays))
+    numbers = float(scores.scale), float(keep_scale)
+    sizes = size, columns, width, 0 if bias is None else len(bias), scores.causal, scores.row
+    arguments = None, 0 if keep is None else id(keep), bit, *numbers, *sizes, *ids
+    if x.size < _PARALLEL_ROWS_FROM:
         kernel.serial(*arguments)
     else:
         threads.run(kernel, arguments)

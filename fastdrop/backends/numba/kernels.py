@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from ...mask_format import BLOCK
-from . import contiguous, layouts, noise
+from . import contiguous, layouts, noise, softmax
 from .blocks import block_bits
 from .compiling import Kernel, inner, kernel, like
 from .memory import data_of, put_word, stack, word_at
@@ -217,3 +217,47 @@ def noise_kernel(name: str, factor: bool) -> Kernel:
         return np.int64(word_at(failure))  # type: ignore[return-value]
 
     return add_noise
+
+
+# --- Rows -------------------------------------------------------------------------------------
+
+_TASK_ROWS: Final = 1 << 14  # elements of rows that one thread takes at once, or else a row
+
+
+@cache
+def softmax_kernel(name: str, has_bias: bool, way: int) -> Kernel:
+    """Return the kernel that makes softmax of rows under bits that are given, or goes back.
+
+    `way` is one of those of `softmax.rows`. It takes the `id` of the bits' words, or 0, the first
+    bit's number, scale, keep_scale, how many rows and columns there are, how many elements of the
+    mask a row has, and rows the bias, rows a matrix if it is causal, the number of the first
+    row, and the `id` s of x, bias, output or gradient, lse and delta, 0 for none.
+    """
+    variant = name, int(has_bias), way
+    sizes, ids = "int64, int64, int64, int64, int64, int64", "int64, int64, int64, int64, int64"
+
+    @kernel(f"int64, int64, float64, float64, {sizes}, {ids}", *variant)
+    def of_rows(
+        threads: Any, keep: int, bit: int, scale: float, keep_scale: float, size: int, columns: int,
+        width: int, bias_rows: int, causal: int, first: int, x: int, bias: int, other: int,
+        lse: int, delta: int,
+    ) -> int:  # fmt: skip
+        shape, numbers = (columns, width, bias_rows, causal, first), (scale, keep_scale)
+        mask = _data_of(keep), bit
+        arrays = data_of(x), _data_of(bias), data_of(other), _data_of(lse), _data_of(delta)
+        step, before = _task(threads, size, max(_TASK_ROWS // columns, 1)), _enter(threads)
+        for task in numba.prange((size + step - 1) // step):
+            bounds = task * step, min(task * step + step, size)
+            softmax.rows(variant, shape, bounds, mask, numbers, arrays)
+        _leave(threads, before)
+        return 0
+
+    return of_rows
+
+
+@inner()
+def _data_of(array: int) -> int:
+    """Return the address of an array's data, and 0 where there is no array."""
+    if array == 0:
+        return 0
+    return data_of(array)  # type: ignore[no-any-return]

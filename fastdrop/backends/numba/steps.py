@@ -179,7 +179,7 @@ def keep_word(
 # --- Forms and noise --------------------------------------------------------------------------
 
 
-class _Elements:
+class Elements:
     """Elements of a dtype by vectors, and numbers in all lanes of such a vector."""
 
     def __init__(self, name: str) -> None:
@@ -228,7 +228,7 @@ def _write_word(
     out: Value,
 ) -> None:  # fmt: skip
     """Write a form of 64 elements, given its scale, shift and dropped."""
-    elements = _Elements(name)
+    elements = Elements(name)
     spread = [elements.spread(number) for number in numbers]
 
     def evaluate(first: int, x: Value, *operands: Value) -> Value:
@@ -277,7 +277,7 @@ def _write_kept(
 @emitted(NOTHING)
 def write_levels(_: Value, name: str, words: Value, out: Value) -> None:
     """Write the first part of NOISE_STEP variates; `out` may be the words' own place."""
-    elements = _Elements(name)
+    elements = Elements(name)
     loaded, dtype = ir.VectorType(I64, elements.lanes), DTYPE_OF[elements.dtype.number]
     for first in range(0, NOISE_STEP, elements.lanes):
         word: Any = load(loaded, words + 8 * first)
@@ -290,7 +290,7 @@ def write_noise(
     _: Value, name: str, factor: int, signed: Value, spread: Value, x: Value, out: Value
 ) -> None:
     """Write NOISE_STEP elements with noise, from what `write_levels` has written."""
-    elements = _Elements(name)
+    elements = Elements(name)
     in_lanes = elements.spread(spread)
 
     def evaluate(first: int, x: Any) -> Any:

@@ -186,6 +186,15 @@ class Value:
         where = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
         return self.of(self.builder.shuffle_vector(self.llvm, other.llvm, where))
 
+    def halves(self) -> tuple[Value, Value]:
+        """Return the first and the second half of the lanes."""
+        half = self.lanes // 2
+        return self.shuffle(self, range(half)), self.shuffle(self, range(half, 2 * half))
+
+    def lane(self, number: int) -> Value:
+        """Return one of a vector's lanes."""
+        return self.of(self.builder.extract_element(self.llvm, ir.Constant(I32, number)))
+
     def bitcast(self, to: ir.Type) -> Value:
         return self.of(self.builder.bitcast(self.llvm, to))
 
