@@ -291,7 +291,7 @@ class _Operands:
     def attend(self, draw: Draw | None) -> tuple[Array, Array]:
         """Return the output, and the logarithms of the rows' sums of exponentials."""
         q = self.given[0]
-        out = np.zeros((*self.batch, self.rows, self.value_width), q.dtype.newbyteorder("="))
+        out = np.zeros((*self.batch, self.rows, self.value_width), q.dtype)
         lse = np.full((*self.batch, self.rows), -np.inf, self.number)
         room = _Room(self.number)
         for heads in self._heads() if self.columns else ():
@@ -344,7 +344,7 @@ class _Operands:
 
     def _sums_in(self, a: Array) -> np.dtype[Any]:
         """Return the dtype of a gradient that may be summed over what was broadcast."""
-        return self.number if 0 in a.strides[:-2] else a.dtype.newbyteorder("=")
+        return self.number if 0 in a.strides[:-2] else a.dtype
 
 
 class _Room:
@@ -416,5 +416,7 @@ def _summed(gradient: Array, a: Array) -> Array:
         gradient = gradient.sum(axis=tuple(range(max(axes, 0))))
         short = tuple(i for i, n in enumerate(a.shape) if n == 1 and gradient.shape[i] != 1)
         gradient = gradient.sum(axis=short, keepdims=True)
+    if gradient.dtype == a.dtype:
+        return gradient
     with np.errstate(all="ignore"):
-        return narrowed(gradient, a.dtype.newbyteorder("="))
+        return narrowed(gradient, a.dtype)

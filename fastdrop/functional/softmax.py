@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backends
 from .._formulas.softmax import Scores
-from ..arrays import Array, check_array, prepare
+from ..arrays import Array, check_array, check_class, prepare
 from ..backends import Draw
 from ..backends.form import narrowed, widened
 from ..checks import shown
@@ -386,8 +386,7 @@ def checked_bias(
     bias: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], of: str
 ) -> Array:
     """Return what is added to scores in their shape, or raise TypeError or ValueError."""
-    if not (isinstance(bias, np.ndarray) and bias.dtype == np.bool_):
-        check_array(bias, name)
+    check_class(bias, name)
     if bias.dtype not in (dtype, np.dtype(np.bool_)):
         raise TypeError(f"{name} must be of bool or of {of}'s dtype {dtype}, but got {bias.dtype}")
     try:
