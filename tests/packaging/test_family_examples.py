@@ -57,3 +57,36 @@ def test_schedules_set_the_share_that_is_dropped() -> None:
         # 10,000 elements: 5 standard errors are 0.025.
         np.testing.assert_allclose(schedules.dropped(schedule), expected, atol=0.025)
     assert schedules.early(1000) == 0.0
+
+
+def test_a_transformer_learns_text() -> None:
+    pytest.importorskip("threadpoolctl")
+    losses = importlib.import_module("attention_text").main(steps=25)
+    assert sorted(losses) == [0.0, 0.1]
+    for first, held_out in losses.values():
+        assert held_out < 0.8 * first
+
+
+def test_a_transformers_gradients_are_its_slopes() -> None:
+    """By central differences, under the same masks."""
+    pytest.importorskip("threadpoolctl")
+    example = importlib.import_module("attention_text")
+    text, _, alphabet = example.load_text()
+    model, batch = example.Model(len(alphabet), 0.2, 0), text[:60].reshape(3, 20)
+    model.weights = {name: w.astype(np.float64) for name, w in model.weights.items()}
+
+    def loss() -> tuple[float, object]:
+        model.rng.reseed(9)
+        return model.loss(batch)
+
+    grads, rng, step = model.gradients(loss()[1]), np.random.default_rng(1), 1e-5
+    for name, w in model.weights.items():
+        at = tuple(rng.integers(0, n) for n in w.shape)
+        at = {"embed": (int(batch[0, 0]), 5), "place": (3, 5)}.get(name, at)
+        before, losses = w[at], []
+        for moved in (before + step, before - step):
+            w[at] = moved
+            losses.append(loss()[0])
+        w[at] = before
+        slope = (losses[0] - losses[1]) / (2 * step)
+        assert grads[name][at] == pytest.approx(slope, rel=1e-4, abs=1e-8), name
