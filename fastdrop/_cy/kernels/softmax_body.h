@@ -37,27 +37,42 @@ DROP_INLINE NUMBER P(largest_lane)(const V *lanes)
     return largest;
 }
 
-/* The end of a row as 64 columns, of which those past the row count for nothing. */
-DROP_INLINE void P(softmax_copy_rest)(P(softmax_rest) *rest, const NUMBER *x, const NUMBER *bias, size_t n)
+/* The end of a row as whole groups of lanes, in which columns past the row count for nothing. Returns their end. */
+DROP_INLINE int P(softmax_copy_rest)(P(softmax_rest) *rest, const NUMBER *x, const NUMBER *bias, size_t n)
 {
-    for (size_t i = 0; i < 64; i++) rest->x[i] = i < n ? x[i] : 0, rest->bias[i] = i < n ? 0 : -INFINITY;
-    for (size_t i = 0; bias && i < n; i++) rest->bias[i] = bias[i];
+    const size_t last = (n - 1) / GROUP * GROUP;
+    for (size_t i = last; i < last + GROUP; i++) rest->x[i] = 0, rest->bias[i] = -INFINITY;
+    copy_bytes(rest->x, x, n * sizeof *x);
+    if (bias) copy_bytes(rest->bias, bias, n * sizeof *bias);
+    else
+        for (size_t i = 0; i < n; i++) rest->bias[i] = 0;
+    return (int)last + GROUP;
 }
 
-DROP_INLINE void P(largest_of_word)(const NUMBER *x, const NUMBER *bias, NUMBER scale, V *largest)
+/* Some numbers as whole groups of lanes, the others 0. */
+DROP_INLINE int P(copy_rest)(NUMBER *rest, const NUMBER *x, size_t n)
 {
-    for (int i = 0; i < 64; i += GROUP)
+    const size_t last = (n - 1) / GROUP * GROUP;
+    for (size_t i = last; i < last + GROUP; i++) rest[i] = 0;
+    copy_bytes(rest, x, n * sizeof *x);
+    return (int)last + GROUP;
+}
+
+/* Columns 0 .. end-1 of a word, which are whole groups of lanes. */
+DROP_INLINE void P(largest_of_word)(int end, const NUMBER *x, const NUMBER *bias, NUMBER scale, V *largest)
+{
+    for (int i = 0; i < end; i += GROUP)
         for (int k = 0; k < VECTORS; k++) {
             const int at = i + k * PER;
             largest[k] = P(larger)(P(score)(x + at, bias ? bias + at : NULL, scale), largest[k]);
         }
 }
 
-DROP_INLINE void P(exp_of_word)(const NUMBER *x, const NUMBER *bias, NUMBER scale, NUMBER base, uint64_t bits,
-                                NUMBER *y, V *sum)
+DROP_INLINE void P(exp_of_word)(int end, const NUMBER *x, const NUMBER *bias, NUMBER scale, NUMBER base,
+                                uint64_t bits, NUMBER *y, V *sum)
 {
     DROP_IN_MEMORY(bits);
-    for (int i = 0; i < 64; i += GROUP)
+    for (int i = 0; i < end; i += GROUP)
         for (int k = 0; k < VECTORS; k++) {
             const int at = i + k * PER;
             const V e = P(exp_below)(P(score)(x + at, bias ? bias + at : NULL, scale) - base);
@@ -72,22 +87,23 @@ DROP_INLINE void P(softmax_row)(const drop_tile *t, size_t r, const NUMBER *x, c
                                 NUMBER *highest, NUMBER *total, NUMBER *change)
 {
     const NUMBER scale = (NUMBER)t->scale;
-    const size_t n = columns_of_row(t, r), whole = n / 64 * 64;
+    const size_t n = columns_of_row(t, r), left = n % 64, whole = n - left;
     P(softmax_rest) rest;
     V lanes[VECTORS];
+    int end = 0;
     for (int k = 0; k < VECTORS; k++) lanes[k] = (V){0} + *highest;
-    for (size_t c = 0; c < whole; c += 64) P(largest_of_word)(x + c, bias ? bias + c : NULL, scale, lanes);
-    if (whole < n) {
-        P(softmax_copy_rest)(&rest, x + whole, bias ? bias + whole : NULL, n - whole);
-        P(largest_of_word)(rest.x, rest.bias, scale, lanes);
+    for (size_t c = 0; c < whole; c += 64) P(largest_of_word)(64, x + c, bias ? bias + c : NULL, scale, lanes);
+    if (left) {
+        end = P(softmax_copy_rest)(&rest, x + whole, bias ? bias + whole : NULL, left);
+        P(largest_of_word)(end, rest.x, rest.bias, scale, lanes);
     }
     const NUMBER above = P(largest_lane)(lanes), base = above == -INFINITY ? 0 : above;
     for (int k = 0; k < VECTORS; k++) lanes[k] = (V){0};
     for (size_t c = 0; c < whole; c += 64)
-        P(exp_of_word)(x + c, bias ? bias + c : NULL, scale, base, bits_of_row(t, r, c), y + c, lanes);
-    if (whole < n) {
-        P(exp_of_word)(rest.x, rest.bias, scale, base, bits_of_row(t, r, whole), rest.grad, lanes);
-        memcpy(y + whole, rest.grad, (n - whole) * sizeof *y);
+        P(exp_of_word)(64, x + c, bias ? bias + c : NULL, scale, base, bits_of_row(t, r, c), y + c, lanes);
+    if (left) {
+        P(exp_of_word)(end, rest.x, rest.bias, scale, base, bits_of_row(t, r, whole), rest.grad, lanes);
+        copy_bytes(y + whole, rest.grad, left * sizeof *y);
     }
     memset(y + n, 0, (t->columns - n) * sizeof *y);
     *change = P(exp_of_one)(*highest - base);
@@ -109,12 +125,12 @@ static void P(softmax)(const drop_tile *t, const void *x, void *y, void *highest
     }
 }
 
-DROP_INLINE void P(softmax_grad_of_word)(const NUMBER *x, const NUMBER *bias, const drop_tile *t, NUMBER base,
+DROP_INLINE void P(softmax_grad_of_word)(int end, const NUMBER *x, const NUMBER *bias, const drop_tile *t, NUMBER base,
                                          NUMBER delta, uint64_t bits, const NUMBER *grad, NUMBER *y, NUMBER *dx)
 {
     const NUMBER scale = (NUMBER)t->scale, keep_scale = (NUMBER)t->keep_scale;
     DROP_IN_MEMORY(bits);
-    for (int at = 0; at < 64; at += PER) {
+    for (int at = 0; at < end; at += PER) {
         const V p = P(exp_below)(P(score)(x + at, bias ? bias + at : NULL, scale) - base);
         const V g = P(kept)(DROP_LOAD(V, grad + at) * keep_scale, &bits, at);
         DROP_STORE(y + at, P(kept)(p * keep_scale, &bits, at));
@@ -125,20 +141,19 @@ DROP_INLINE void P(softmax_grad_of_word)(const NUMBER *x, const NUMBER *bias, co
 DROP_INLINE void P(softmax_grad_row)(const drop_tile *t, size_t r, NUMBER *x, const NUMBER *bias, NUMBER *grad,
                                      NUMBER lse, NUMBER delta)
 {
-    const size_t n = columns_of_row(t, r), whole = n / 64 * 64;
+    const size_t n = columns_of_row(t, r), left = n % 64, whole = n - left;
     const NUMBER base = lse == -INFINITY ? INFINITY : lse; /* all of the row is masked */
     P(softmax_rest) rest;
     for (size_t c = 0; c < whole; c += 64)
-        P(softmax_grad_of_word)(x + c, bias ? bias + c : NULL, t, base, delta, bits_of_row(t, r, c), grad + c,
+        P(softmax_grad_of_word)(64, x + c, bias ? bias + c : NULL, t, base, delta, bits_of_row(t, r, c), grad + c,
                                 x + c, grad + c);
-    if (whole < n) {
-        const size_t left = n - whole;
-        P(softmax_copy_rest)(&rest, x + whole, bias ? bias + whole : NULL, left);
-        for (size_t i = 0; i < 64; i++) rest.grad[i] = i < left ? grad[whole + i] : 0;
-        P(softmax_grad_of_word)(rest.x, rest.bias, t, base, delta, bits_of_row(t, r, whole), rest.grad, rest.x,
-                                rest.grad);
-        memcpy(x + whole, rest.x, left * sizeof *x);
-        memcpy(grad + whole, rest.grad, left * sizeof *grad);
+    if (left) {
+        const int end = P(softmax_copy_rest)(&rest, x + whole, bias ? bias + whole : NULL, left);
+        P(copy_rest)(rest.grad, grad + whole, left);
+        P(softmax_grad_of_word)(end, rest.x, rest.bias, t, base, delta, bits_of_row(t, r, whole), rest.grad,
+                                rest.x, rest.grad);
+        copy_bytes(x + whole, rest.x, left * sizeof *x);
+        copy_bytes(grad + whole, rest.grad, left * sizeof *grad);
     }
     memset(x + n, 0, (t->columns - n) * sizeof *x);
     memset(grad + n, 0, (t->columns - n) * sizeof *grad);
@@ -167,10 +182,10 @@ static void P(multiply_rows)(void *x, size_t pitch, size_t rows, size_t columns,
     }
 }
 
-DROP_INLINE void P(normalize_word)(NUMBER *y, NUMBER factor, uint64_t bits)
+DROP_INLINE void P(normalize_word)(int end, NUMBER *y, NUMBER factor, uint64_t bits)
 {
     DROP_IN_MEMORY(bits);
-    for (int at = 0; at < 64; at += PER) DROP_STORE(y + at, P(kept)(DROP_LOAD(V, y + at) * factor, &bits, at));
+    for (int at = 0; at < end; at += PER) DROP_STORE(y + at, P(kept)(DROP_LOAD(V, y + at) * factor, &bits, at));
 }
 
 /* Multiplies whole rows by a factor each, but keeps the dropped elements +0: a factor may be NaN. */
@@ -179,19 +194,19 @@ static void P(normalize_rows)(const drop_tile *t, void *y, const void *factors)
     for (size_t r = 0; r < t->rows; r++) {
         NUMBER *row = (NUMBER *)y + r * t->pitch, rest[64];
         const NUMBER factor = ((const NUMBER *)factors)[r];
-        const size_t n = columns_of_row(t, r), whole = n / 64 * 64;
-        for (size_t c = 0; c < whole; c += 64) P(normalize_word)(row + c, factor, bits_of_row(t, r, c));
-        if (whole == n) continue;
-        for (size_t i = 0; i < 64; i++) rest[i] = i < n - whole ? row[whole + i] : 0;
-        P(normalize_word)(rest, factor, bits_of_row(t, r, whole));
-        memcpy(row + whole, rest, (n - whole) * sizeof *row);
+        const size_t n = columns_of_row(t, r), left = n % 64, whole = n - left;
+        for (size_t c = 0; c < whole; c += 64) P(normalize_word)(64, row + c, factor, bits_of_row(t, r, c));
+        if (!left) continue;
+        const int end = P(copy_rest)(rest, row + whole, left);
+        P(normalize_word)(end, rest, factor, bits_of_row(t, r, whole));
+        copy_bytes(row + whole, rest, left * sizeof *row);
     }
 }
 
-DROP_INLINE void P(products_of_word)(const NUMBER *y, const NUMBER *grad, uint64_t bits, V *sum)
+DROP_INLINE void P(products_of_word)(int end, const NUMBER *y, const NUMBER *grad, uint64_t bits, V *sum)
 {
     DROP_IN_MEMORY(bits);
-    for (int i = 0; i < 64; i += GROUP)
+    for (int i = 0; i < end; i += GROUP)
         for (int k = 0; k < VECTORS; k++) {
             const int at = i + k * PER;
             sum[k] += P(kept)(DROP_LOAD(V, y + at) * DROP_LOAD(V, grad + at), &bits, at);
@@ -204,15 +219,15 @@ static void P(row_products)(const drop_tile *t, const void *y, const void *grad,
 {
     for (size_t r = 0; r < t->rows; r++) {
         const NUMBER *row = (const NUMBER *)y + r * t->pitch, *grad_row = (const NUMBER *)grad + r * t->pitch;
-        const size_t n = columns_of_row(t, r), whole = n / 64 * 64;
+        const size_t n = columns_of_row(t, r), left = n % 64, whole = n - left;
         NUMBER rest[64], grad_rest[64];
         V lanes[VECTORS] = {{0}};
         for (size_t c = 0; c < whole; c += 64)
-            P(products_of_word)(row + c, grad_row + c, bits_of_row(t, r, c), lanes);
-        if (whole < n) {
-            for (size_t i = 0; i < 64; i++) rest[i] = i < n - whole ? row[whole + i] : 0;
-            for (size_t i = 0; i < 64; i++) grad_rest[i] = i < n - whole ? grad_row[whole + i] : 0;
-            P(products_of_word)(rest, grad_rest, bits_of_row(t, r, whole), lanes);
+            P(products_of_word)(64, row + c, grad_row + c, bits_of_row(t, r, c), lanes);
+        if (left) {
+            const int end = P(copy_rest)(rest, row + whole, left);
+            P(copy_rest)(grad_rest, grad_row + whole, left);
+            P(products_of_word)(end, rest, grad_rest, bits_of_row(t, r, whole), lanes);
         }
         ((NUMBER *)sums)[r] = ((const NUMBER *)factors)[r] * P(sum_lanes)(lanes);
     }
