@@ -256,14 +256,14 @@ class Rows:
             raise ValueError("out must be grad itself or not overlap x")
 
     def room(self, y: Array) -> Array:
-        """Return y, or an array of its shape for what is computed, where y is no such."""
-        return y if _is_room(np.moveaxis(y, self.axis, -1)) else np.empty(y.shape, self.number)
+        """Return y, or an array for what is computed, where that is in other numbers."""
+        return y if y.dtype == self.number else np.empty(y.shape, self.number)
 
     def softmax(self, draw: Draw | None, out: Array) -> None:
         """Write the softmax to `out`, which `room` returned."""
         for at, scores, x, y in self._pieces(out):
             here = draw and draw.starting_at(draw.first + at)
-            made = y if y.flags.c_contiguous else np.empty(y.shape, y.dtype)
+            made = y if _is_room(y) else np.empty(y.shape, y.dtype)
             backends.current().softmax(here, scores, x, _flat(made))
             if made is not y:
                 y[...] = made
@@ -271,7 +271,7 @@ class Rows:
     def go_back(self, grad: Array) -> None:
         """Make of `grad`, that with respect to the softmax, that with respect to the scores."""
         for _, scores, x, g in self._pieces(grad):
-            made = np.ascontiguousarray(g)
+            made = np.require(g, None, ["C", "A"])
             backends.current().softmax_backward(None, scores, x, _flat(made))
             if made is not g:
                 g[...] = made

@@ -139,6 +139,10 @@ def test_where_it_writes(backend: str) -> None:
     assert fastdrop.softmax_dropout_backward(grad, x, mask, out=out) is out
     assert fastdrop.softmax_dropout_backward(own, x, mask, out=own) is own
     assert contents(out) == contents(own) == contents(back)
+    columns = np.asfortranarray(x)
+    assert fastdrop.softmax_dropout(columns, 0.3, rng=1).flags.f_contiguous
+    assert fastdrop.softmax_dropout(columns, 0.3, rng=1, inplace=True) is columns
+    assert contents(columns) == contents(y)
 
 
 def test_empty_and_small_arrays(backend: str) -> None:
@@ -261,6 +265,19 @@ def test_its_mask_is_that_of_the_probabilities(backend: str) -> None:
     probabilities = fastdrop.attention(q, k, eye, 0.1, rng=7)  # times the identity
     kept = fastdrop.dropout(fastdrop.attention(q, k, eye), 0.1, rng=7)
     assert contents(probabilities == 0) == contents(kept == 0)
+
+
+def test_generators_that_cannot_go_back_give_their_masks(backend: str) -> None:
+    q, k, v = (normal((2, 300, 4), "float32", i) for i in range(3))
+    k, v = (np.repeat(a, 7, axis=1) for a in (k, v))  # of several tiles
+    generators = [np.random.Generator(np.random.MT19937(3)) for _ in range(2)]
+    out, saved = fastdrop.attention(q, k, v, 0.3, rng=generators[0], return_saved=True)
+    whole = np.ones((2, 300, 2100), np.float32)
+    _, mask = fastdrop.dropout(whole, 0.3, rng=generators[1], return_mask=True)
+    assert np.array_equal(saved.mask.to_bool(), mask.to_bool())
+    exact = formula(q, k, v, mask.to_bool() * mask.scale, 0.0, out)
+    for found, expected in zip((out, *saved.backward(out)), exact, strict=True):
+        np.testing.assert_allclose(found, expected, atol=3e-5)
 
 
 @every_dtype
