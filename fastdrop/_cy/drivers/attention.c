@@ -4,25 +4,22 @@
 #include "drivers/attention.h"
 
 #include <math.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "drivers/evaluate.h"
 #include "drivers/mask.h"
 #include "drivers/operation.h"
+#include "drivers/scratch.h"
 
 enum {
     TILE_ROWS = 128,
     TILE_COLUMNS = 512,
-    ALIGNED = 64,
 };
 
 typedef struct {
     int64_t rows, columns; /* that are set aside for a tile */
     size_t scores, grads, bits, bias, q, k, v, out, grad, dq, dk, dv, row_numbers; /* bytes from the start */
     size_t bytes;
-} room_plan;
+} scratch_plan;
 
 typedef struct {
     const drop_kernels *kernels;
@@ -30,15 +27,14 @@ typedef struct {
     const drop_softmax_runs *softmax;
     size_t number; /* bytes of a number */
     int direct;    /* elements are numbers: matrices are used where they are */
-    room_plan plan;
-    char *rooms;
-    atomic_flag *occupied;
+    scratch_plan plan;
+    drop_scratch scratch;
 } work;
 
 /* A tile under way. */
 typedef struct {
     int64_t batch, head, group, row, rows;
-    char *room;
+    char *scratch;
     const char *q, *out, *grad;
     ptrdiff_t q_pitch, out_pitch, grad_pitch; /* numbers */
 } tile;
@@ -48,20 +44,20 @@ enum { HIGHEST, TOTAL, CHANGE, FACTOR, DELTA, ROW_NUMBERS };
 
 static void *row_numbers(const work *w, const tile *t, int which)
 {
-    return t->room + w->plan.row_numbers + (size_t)which * TILE_ROWS * w->number;
+    return t->scratch + w->plan.row_numbers + (size_t)which * TILE_ROWS * w->number;
 }
 
-static size_t set_aside(room_plan *plan, int64_t count, size_t size)
+static size_t set_aside(scratch_plan *plan, int64_t count, size_t size)
 {
     const size_t at = plan->bytes;
-    plan->bytes = (at + (size_t)count * size + ALIGNED - 1) / ALIGNED * ALIGNED;
+    plan->bytes = aligned_bytes(at + (size_t)count * size);
     return at;
 }
 
-static void plan_room(work *w, int backward)
+static void plan_scratch(work *w, int backward)
 {
     const drop_attention *a = w->a;
-    room_plan *p = &w->plan;
+    scratch_plan *p = &w->plan;
     const int64_t copied = w->direct ? 0 : 1;
     p->rows = a->rows < TILE_ROWS ? a->rows : TILE_ROWS;
     p->columns = a->columns < TILE_COLUMNS ? a->columns : TILE_COLUMNS;
@@ -161,7 +157,7 @@ static void set_bias(const work *w, const tile *t, int64_t column, drop_tile *sc
         scores->bias_pitch = (size_t)bias->stride[2] / w->number;
         return;
     }
-    char *to = t->room + w->plan.bias;
+    char *to = t->scratch + w->plan.bias;
     const int64_t rows = bias->stride[2] ? t->rows : 1;
     scores->bias = to;
     scores->bias_pitch = bias->stride[2] ? scores->columns : 0;
@@ -178,9 +174,9 @@ static drop_tile make_scores(const work *w, const tile *t, int64_t column, const
         .rows = (size_t)t->rows, .columns = (size_t)columns, .pitch = (size_t)columns, .scale = a->scale,
         .limit = a->causal ? (ptrdiff_t)(t->row - column + 1) : (ptrdiff_t)columns,
         .bit = (uint64_t)column, .bit_pitch = (uint64_t)a->columns, .keep_scale = a->keep_scale,
-        .keep = a->mask ? (const uint64_t *)(t->room + w->plan.bits) : NULL,
+        .keep = a->mask ? (const uint64_t *)(t->scratch + w->plan.bits) : NULL,
     };
-    multiply(w, 0, 1, t->rows, columns, a->width, 1, t->q, t->q_pitch, k, k_pitch, 0, t->room + w->plan.scores, columns);
+    multiply(w, 0, 1, t->rows, columns, a->width, 1, t->q, t->q_pitch, k, k_pitch, 0, t->scratch + w->plan.scores, columns);
     set_bias(w, t, column, &scores);
     return scores;
 }
@@ -196,11 +192,11 @@ static int begin_tile(const work *w, tile *t)
 {
     const drop_attention *a = w->a;
     t->rows = a->rows - t->row < w->plan.rows ? a->rows - t->row : w->plan.rows;
-    t->q = numbers_of(w, &a->q, t->batch, t->head, t->row, t->rows, a->width, t->room + w->plan.q, &t->q_pitch);
+    t->q = numbers_of(w, &a->q, t->batch, t->head, t->row, t->rows, a->width, t->scratch + w->plan.q, &t->q_pitch);
     if (!a->mask) return 0;
     const uint64_t first = (uint64_t)((t->batch * a->heads + t->head) * a->rows + t->row) * (uint64_t)a->columns;
     return drop_range_bits(w->kernels, a->mask, first, (uint64_t)(t->rows * a->columns),
-                           (uint64_t *)(t->room + w->plan.bits));
+                           (uint64_t *)(t->scratch + w->plan.bits));
 }
 
 static char *lse_of(const work *w, const tile *t)
@@ -208,36 +204,24 @@ static char *lse_of(const work *w, const tile *t)
     return (char *)w->a->lse + (size_t)((t->batch * w->a->heads + t->head) * w->a->rows + t->row) * w->number;
 }
 
-static char *take_room(const work *w)
-{
-    size_t i = 0; /* one is free, for there are as many as threads */
-    while (atomic_flag_test_and_set(w->occupied + i)) i++;
-    return w->rooms + i * w->plan.bytes;
-}
-
-static void give_room(const work *w, const char *room)
-{
-    atomic_flag_clear(w->occupied + (size_t)(room - w->rooms) / w->plan.bytes);
-}
-
 static void attend_tile(const work *w, tile *t)
 {
     const drop_attention *a = w->a;
     const int64_t columns = columns_of(w, t);
-    char *scores = t->room + w->plan.scores;
+    char *scores = t->scratch + w->plan.scores;
     void *highest = row_numbers(w, t, HIGHEST), *total = row_numbers(w, t, TOTAL);
     void *change = row_numbers(w, t, CHANGE), *factor = row_numbers(w, t, FACTOR);
     ptrdiff_t pitch, k_pitch, v_pitch;
     for (int64_t r = 0; r < t->rows; r++) set_number(w, highest, r, -INFINITY), set_number(w, total, r, 0);
-    char *out = w->direct ? rows_at(&a->out, t->batch, t->head, t->row) : t->room + w->plan.out;
+    char *out = w->direct ? rows_at(&a->out, t->batch, t->head, t->row) : t->scratch + w->plan.out;
     pitch = w->direct ? a->out.stride[2] / (ptrdiff_t)w->number : a->value_width;
     for (int64_t c = 0; c < columns; c += w->plan.columns) {
         const int64_t left = a->columns - c, n = left < w->plan.columns ? left : w->plan.columns;
-        const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->room + w->plan.k, &k_pitch);
+        const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->scratch + w->plan.k, &k_pitch);
         const drop_tile block = make_scores(w, t, c, k, k_pitch);
         w->softmax->forward(&block, scores, scores, highest, total, change);
         if (c) w->softmax->multiply(out, (size_t)pitch, (size_t)t->rows, (size_t)a->value_width, change);
-        const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->room + w->plan.v, &v_pitch);
+        const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->scratch + w->plan.v, &v_pitch);
         multiply(w, 0, 0, t->rows, a->value_width, n, 1, scores, n, v, v_pitch, c > 0, out, pitch);
     }
     w->softmax->end(highest, total, (size_t)t->rows, a->keep_scale, factor, lse_of(w, t));
@@ -252,10 +236,10 @@ static int attend_task(void *context, int64_t number)
     const int64_t tiles = (a->rows + w->plan.rows - 1) / w->plan.rows, head = number / tiles;
     tile t = {.batch = head / a->heads, .head = head % a->heads, .row = number % tiles * w->plan.rows};
     t.group = t.head / (a->heads / a->groups);
-    t.room = take_room(w);
+    t.scratch = take_scratch(&w->scratch);
     const int status = begin_tile(w, &t);
     if (!status) attend_tile(w, &t);
-    give_room(w, t.room);
+    give_scratch(&w->scratch, t.scratch);
     return status;
 }
 
@@ -283,20 +267,20 @@ typedef struct {
 static void go_back_tile(const work *w, tile *t, const column_sums *sums)
 {
     const drop_attention *a = w->a;
-    const room_plan *p = &w->plan;
-    char *scores = t->room + p->scores, *grads = t->room + p->grads;
-    char *dq = w->direct ? rows_at(&a->dq, t->batch, t->head, t->row) : t->room + p->dq;
+    const scratch_plan *p = &w->plan;
+    char *scores = t->scratch + p->scores, *grads = t->scratch + p->grads;
+    char *dq = w->direct ? rows_at(&a->dq, t->batch, t->head, t->row) : t->scratch + p->dq;
     const ptrdiff_t dq_pitch = w->direct ? a->dq.stride[2] / (ptrdiff_t)w->number : a->width;
     const int64_t columns = columns_of(w, t);
     ptrdiff_t k_pitch, v_pitch;
-    t->out = numbers_of(w, &a->out, t->batch, t->head, t->row, t->rows, a->value_width, t->room + p->out, &t->out_pitch);
-    t->grad = numbers_of(w, &a->grad, t->batch, t->head, t->row, t->rows, a->value_width, t->room + p->grad,
+    t->out = numbers_of(w, &a->out, t->batch, t->head, t->row, t->rows, a->value_width, t->scratch + p->out, &t->out_pitch);
+    t->grad = numbers_of(w, &a->grad, t->batch, t->head, t->row, t->rows, a->value_width, t->scratch + p->grad,
                          &t->grad_pitch);
     sum_products(w, t);
     for (int64_t c = 0; c < columns; c += p->columns) {
         const int64_t left = a->columns - c, n = left < p->columns ? left : p->columns;
-        const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->room + p->k, &k_pitch);
-        const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->room + p->v, &v_pitch);
+        const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->scratch + p->k, &k_pitch);
+        const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->scratch + p->v, &v_pitch);
         const drop_tile block = make_scores(w, t, c, k, k_pitch);
         multiply(w, 0, 1, t->rows, n, a->value_width, 1, t->grad, t->grad_pitch, v, v_pitch, 0, grads, n);
         w->softmax->backward(&block, scores, grads, lse_of(w, t), row_numbers(w, t, DELTA));
@@ -309,10 +293,10 @@ static void go_back_tile(const work *w, tile *t, const column_sums *sums)
     write_rows(w, &a->dq, t->batch, t->head, t->row, t->rows, a->width, dq);
 }
 
-static char *begin_sums(const work *w, const drop_matrices *m, const tile *t, int64_t width, char *room,
+static char *begin_sums(const work *w, const drop_matrices *m, const tile *t, int64_t width, char *scratch,
                         ptrdiff_t *pitch)
 {
-    char *sums = w->direct ? rows_at(m, t->batch, t->group, 0) : room;
+    char *sums = w->direct ? rows_at(m, t->batch, t->group, 0) : scratch;
     *pitch = w->direct ? m->stride[2] / (ptrdiff_t)w->number : width;
     for (int64_t c = 0; c < w->a->columns; c++)
         memset(sums + c * *pitch * (ptrdiff_t)w->number, 0, (size_t)width * w->number);
@@ -327,9 +311,9 @@ static int go_back_task(void *context, int64_t number)
     tile t = {.batch = number / a->groups, .group = number % a->groups};
     column_sums sums;
     int status = 0;
-    t.room = take_room(w);
-    sums.dk = begin_sums(w, &a->dk, &t, a->width, t.room + w->plan.dk, &sums.dk_pitch);
-    sums.dv = begin_sums(w, &a->dv, &t, a->value_width, t.room + w->plan.dv, &sums.dv_pitch);
+    t.scratch = take_scratch(&w->scratch);
+    sums.dk = begin_sums(w, &a->dk, &t, a->width, t.scratch + w->plan.dk, &sums.dk_pitch);
+    sums.dv = begin_sums(w, &a->dv, &t, a->value_width, t.scratch + w->plan.dv, &sums.dv_pitch);
     for (t.head = t.group * shared; t.head < (t.group + 1) * shared && !status; t.head++)
         for (t.row = 0; t.row < a->rows && !status; t.row += w->plan.rows) {
             status = begin_tile(w, &t);
@@ -337,7 +321,7 @@ static int go_back_task(void *context, int64_t number)
         }
     write_rows(w, &a->dk, t.batch, t.group, 0, a->columns, a->width, sums.dk);
     write_rows(w, &a->dv, t.batch, t.group, 0, a->columns, a->value_width, sums.dv);
-    give_room(w, t.room);
+    give_scratch(&w->scratch, t.scratch);
     return status;
 }
 
@@ -347,19 +331,15 @@ static int run(const drop_kernels *kernels, const drop_attention *a, drop_worker
     work w = {.kernels = kernels, .a = a, .softmax = &kernels->softmax[precision],
               .number = precision == DROP_SINGLE ? sizeof(float) : sizeof(double)};
     w.direct = (size_t)drop_item_size(a->dtype) == w.number;
-    plan_room(&w, backward);
+    plan_scratch(&w, backward);
     const int64_t tiles = (a->rows + w.plan.rows - 1) / w.plan.rows;
     const int64_t tasks = backward ? a->batches * a->groups : a->batches * a->heads * tiles;
     /* BLAS uses its threads where there are too few tasks for ours: it must not within ours. */
     if (!by.team || tasks < by.threads) by.threads = 1;
-    const size_t rooms = (size_t)by.threads;
-    char *memory = malloc(rooms * (w.plan.bytes + sizeof *w.occupied) + ALIGNED);
-    if (!memory) return DROP_NO_MEMORY;
-    w.rooms = memory + (-(uintptr_t)memory % ALIGNED);
-    w.occupied = (atomic_flag *)(w.rooms + rooms * w.plan.bytes);
-    for (size_t i = 0; i < rooms; i++) atomic_flag_clear(w.occupied + i);
-    const int status = drop_parallel(by, tasks, backward ? go_back_task : attend_task, &w);
-    free(memory);
+    int status = make_scratch(&w.scratch, by.threads, w.plan.bytes);
+    if (status) return status;
+    status = drop_parallel(by, tasks, backward ? go_back_task : attend_task, &w);
+    free_scratch(&w.scratch);
     return status;
 }
 

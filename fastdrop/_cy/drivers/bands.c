@@ -2,11 +2,10 @@
  * matrix, the axes after it are that matrix' columns; its rows are neighbours in
  * memory and `columns` apart in the mask. A band's bits are made in the mask's
  * order and transposed, 64 by 64, into the rows' order. */
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "drivers/mask.h"
+#include "drivers/scratch.h"
 #include "drivers/work.h"
 
 enum {
@@ -20,9 +19,7 @@ typedef struct {
     drop_work all;
     uint64_t columns, bands, chunks, band_rows, chunk_columns;
     uint64_t pitch; /* bits from one row of a band to the next */
-    uint64_t room;  /* words for one band's bits, */
-    uint64_t *bits; /* for each thread, */
-    atomic_flag *occupied; /* and which of them are in use */
+    drop_scratch scratch; /* for one band's bits */
 } bands_work;
 
 static void run_columns(const drop_work *w, drop_cursor *c, const uint64_t *bits, uint64_t pitch,
@@ -123,9 +120,8 @@ static int band_task(void *context, int64_t number)
     const uint64_t count = min_u64(b->chunk_columns, b->columns - column);
     const uint64_t start = (matrix * length + row) * b->columns + column;
 
-    unsigned room = 0; /* there is one, for there are as many as threads */
-    while (atomic_flag_test_and_set(b->occupied + room)) room++;
-    uint64_t *bits = b->bits + room * b->room;
+    char *part = take_scratch(&b->scratch);
+    uint64_t *bits = (uint64_t *)part;
     const int status = make_bits(b, w->op->first + start, rows, count, bits);
     if (!status) {
         drop_cursor c;
@@ -133,7 +129,7 @@ static int band_task(void *context, int64_t number)
         if (has_short_columns(w)) run_short_columns(w, &c, bits, b->pitch, rows, count);
         else run_columns(w, &c, bits, b->pitch, rows, count);
     }
-    atomic_flag_clear(b->occupied + room);
+    give_scratch(&b->scratch, part);
     return status;
 }
 
@@ -156,8 +152,6 @@ static int64_t plan(bands_work *b, int threads)
     }
     b->chunks = (b->columns + b->chunk_columns - 1) / b->chunk_columns;
     b->pitch = b->chunks == 1 ? b->columns : (b->chunk_columns + 63) / 64 * 64;
-    /* A word more, for reads of 64 bits that start in the last one. */
-    b->room = b->band_rows * b->pitch / 64 + 2;
     return (int64_t)(matrices * b->bands * b->chunks);
 }
 
@@ -167,12 +161,11 @@ int drop_by_bands(drop_work *work, drop_workers by)
     bands_work b = {.all = *work};
     b.all.streaming = 0;
     const int64_t tasks = plan(&b, by.threads);
-    const size_t rooms = (size_t)(by.threads < tasks ? by.threads : tasks);
-    b.bits = malloc(rooms * (b.room * sizeof *b.bits + sizeof *b.occupied));
-    if (!b.bits) return DROP_NO_MEMORY;
-    b.occupied = (atomic_flag *)(b.bits + rooms * b.room);
-    for (size_t i = 0; i < rooms; i++) atomic_flag_clear(b.occupied + i);
-    const int status = drop_parallel(by, tasks, band_task, &b);
-    free(b.bits);
+    /* A word more, for reads of 64 bits that start in the last one. */
+    const size_t words = b.band_rows * b.pitch / 64 + 2;
+    int status = make_scratch(&b.scratch, by.threads < tasks ? by.threads : (int)tasks, words * sizeof(uint64_t));
+    if (status) return status;
+    status = drop_parallel(by, tasks, band_task, &b);
+    free_scratch(&b.scratch);
     return status;
 }

@@ -6,7 +6,7 @@
 
 #include "drivers/mask.h"
 #include "drivers/operation.h"
-#include "drivers/rooms.h"
+#include "drivers/scratch.h"
 
 enum {
     TASK = 1 << 16, /* elements, if a row has no more */
@@ -21,8 +21,8 @@ typedef struct {
     const drop_softmax_runs *runs;
     size_t number; /* bytes of a number */
     uint64_t task_rows, group_rows;
-    size_t bits_bytes; /* of a room: what follows are a group's numbers */
-    drop_rooms rooms;
+    size_t bits_bytes; /* of a thread's scratch memory: what follows are a group's numbers */
+    drop_scratch scratch;
     char *x, *y, *grad; /* y for the forward pass, grad for the other */
     char *lse;
     const char *delta;
@@ -107,23 +107,23 @@ static int softmax_task(void *context, int64_t number)
     const work *w = context;
     const drop_softmax *s = w->s;
     const uint64_t begin = (uint64_t)number * w->task_rows, end = min_u64(begin + w->task_rows, s->rows);
-    char *room = take_room(&w->rooms);
+    char *part = take_scratch(&w->scratch);
     const uint64_t *bits = s->bits;
     uint64_t bit = begin * s->width;
     int status = 0;
     if (s->mask) {
-        bits = (uint64_t *)room;
+        bits = (uint64_t *)part;
         bit = 0;
         status = drop_range_bits(w->kernels, s->mask, s->first + begin * s->width,
-                                 (end - begin - 1) * s->width + s->columns, (uint64_t *)room);
+                                 (end - begin - 1) * s->width + s->columns, (uint64_t *)part);
     }
     for (uint64_t r = begin, n; r < end && !status; r += n) {
         n = group_from(w, r, end);
         const drop_tile t = tile_of(w, r, n, bits, bit + (r - begin) * s->width);
-        if (w->grad) group_backward(w, &t, r, room + w->bits_bytes);
+        if (w->grad) group_backward(w, &t, r, part + w->bits_bytes);
         else group_forward(w, &t, r);
     }
-    give_room(&w->rooms, room);
+    give_scratch(&w->scratch, part);
     return status;
 }
 
@@ -145,10 +145,10 @@ static int run(work *w, drop_workers by)
     /* A word more than bits need: 64 of them are read wherever they begin. */
     w->bits_bytes = s->mask ? aligned_bytes((w->task_rows * s->width / 64 + 2) * sizeof(uint64_t)) : 0;
     const size_t numbers = w->grad && !w->lse ? w->group_rows * s->columns * w->number : 0;
-    int status = make_rooms(&w->rooms, by.threads, w->bits_bytes + numbers);
+    int status = make_scratch(&w->scratch, by.threads, w->bits_bytes + numbers);
     if (status) return status;
     status = drop_parallel(by, (int64_t)((s->rows + w->task_rows - 1) / w->task_rows), softmax_task, w);
-    free_rooms(&w->rooms);
+    free_scratch(&w->scratch);
     return status;
 }
 
