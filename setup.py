@@ -90,7 +90,8 @@ class BuildKernels(build_ext):
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        ext.sources = []  # all that is left to do is to link
+        ext.sources = []  # all that is left to do is to link, if an object is new
+        ext.depends += ext.extra_objects
         super().build_extension(ext)
 
     def write_settings(self) -> str:

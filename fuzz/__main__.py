@@ -48,6 +48,7 @@ INPUTS = {"random": 100_000, "asan": 30_000, "tsan": 30, "valgrind": 2_000, "lib
 
 KERNEL_TESTS = [
     *("kernels/test_backends", "kernels/test_golden", "kernels/test_pipeline"),
+    *("kernels/test_softmax", "layers/test_attention"),
     *("layers/test_dropout", "layers/test_mask", "layers/test_family", "layers/test_family_fused"),
     *("layers/test_family_noise", "layers/test_family_samples"),
     *("rng/test_streams", "rng/test_rng", "rng/test_register_rng"),

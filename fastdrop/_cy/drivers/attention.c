@@ -11,8 +11,8 @@
 #include "drivers/scratch.h"
 
 enum {
-    TILE_ROWS = 128,
-    TILE_COLUMNS = 512,
+    TILE_ROWS = 256,
+    TILE_COLUMNS = 512, /* half as many where their gradients lie beside them */
 };
 
 typedef struct {
@@ -60,7 +60,8 @@ static void plan_scratch(work *w, int backward)
     scratch_plan *p = &w->plan;
     const int64_t copied = w->direct ? 0 : 1;
     p->rows = a->rows < TILE_ROWS ? a->rows : TILE_ROWS;
-    p->columns = a->columns < TILE_COLUMNS ? a->columns : TILE_COLUMNS;
+    const int64_t most = backward ? TILE_COLUMNS / 2 : TILE_COLUMNS;
+    p->columns = a->columns < most ? a->columns : most;
     p->scores = set_aside(p, p->rows * p->columns, w->number);
     p->grads = set_aside(p, backward * p->rows * p->columns, w->number);
     p->bias = set_aside(p, a->bias.at ? p->rows * p->columns : 0, w->number);
