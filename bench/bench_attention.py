@@ -94,11 +94,19 @@ def peak(side: str, length: int) -> None:
     call(side, 64, "float32", False, True)()
     run = call(side, length, "float32", False, True)
     results = 4 * BATCH * HEADS * WIDTH * length * 4
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     run()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print((peak_bytes() - before - results) / 1e6)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux's ru_maxrss includes what the parent had when it forked
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
     unit = 1 if platform.system() == "Darwin" else 1024
-    print(((after - before) * unit - results) / 1e6)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def peaks(length: int) -> dict[str, float]:
@@ -130,7 +138,7 @@ def picture(seconds: float, lengths: list[int]) -> None:
     for side, name in names.items():
         style = {"label": name, "color": colors[side], "marker": "o"}
         left.plot(lengths, [t[side] * 1e3 for t in took], **style)
-        right.plot(lengths, [max(m[side], 0.1) for m in held], **style)
+        right.plot(lengths, [max(m[side], 1.0) for m in held], **style)
     left.set(ylabel="milliseconds, forward and backward", title="Time")
     right.set(ylabel="MB beyond operands, output and gradients", title="Memory")
     for axes in (left, right):
