@@ -2,6 +2,7 @@
 
 pytest bench/bench_attention.py --import-mode=importlib     in groups, for the regression guard
 python bench/bench_attention.py                             time, as a table
+python bench/bench_attention.py eager                       separate operations, as a table
 python bench/bench_attention.py memory                      memory, as a table
 python bench/bench_attention.py picture                     docs/attention.png
 python bench/bench_torch.py long                            whole training steps
@@ -38,11 +39,29 @@ SIDES: dict[str, tuple[Attention, float]] = {
     "torch": (F.scaled_dot_product_attention, P),
     "fastdrop": (fastdrop.torch.functional.scaled_dot_product_attention, P),
 }
+# Softmax and dropout as operations of their own: a model's "eager" attention.
+EAGER: dict[str, Callable[..., torch.Tensor]] = {
+    "off": lambda probabilities, p: probabilities,
+    "torch": F.dropout,
+    "fastdrop": fastdrop.torch.functional.dropout,
+}
 PICTURE = Path(__file__).parent.parent / "docs" / "attention.png"
 
 
-def call(side: str, length: int, dtype: str, causal: bool, backward: bool) -> Callable[[], None]:
-    function, p = SIDES[side]
+def separate(side: str) -> Attention:
+    def attention(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout_p: float, is_causal: bool
+    ) -> torch.Tensor:
+        scores = q @ k.transpose(-2, -1) / WIDTH**0.5
+        return EAGER[side](scores.softmax(-1), P) @ v
+
+    return attention
+
+
+def call(
+    side: str, length: int, dtype: str, causal: bool, backward: bool, is_eager: bool = False
+) -> Callable[[], None]:
+    function, p = (separate(side), P) if is_eager else SIDES[side]
     shape = BATCH, length, HEADS, WIDTH
     q, k, v, grad = (torch.randn(shape).to(DTYPES[dtype]).transpose(1, 2) for _ in range(4))
     for x in (q, k, v):
@@ -87,6 +106,15 @@ def times(seconds: float, lengths: list[int], dtypes: list[str], both_threads: l
         causal_cell = "yes" if causal else "no"
         start = f"| {dtype} | {name} | {causal_cell} | {n_threads} | {length} |"
         print(f"{start} {t['off'] * 1e3:.2f} | {' | '.join(cells)} |", flush=True)
+
+
+def eager(seconds: float, lengths: list[int]) -> None:
+    print("Softmax and dropout as separate operations, forward+backward, float32, 2 threads, ms\n")
+    print("| L | off | torch | fastdrop |\n|---|---|---|---|")
+    for length in lengths:
+        t = measured(seconds, 2, length, "float32", False, True, True)
+        cells = [f"{t[side] * 1e3:.1f} ({t[side] / t['off']:.2f}x)" for side in t]
+        print(f"| {length} | {' | '.join(cells)} |", flush=True)
 
 
 def peak(side: str, length: int) -> None:
@@ -153,9 +181,8 @@ def picture(seconds: float, lengths: list[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "what", nargs="?", default="times", choices=["times", "memory", "picture", "peak"]
-    )
+    what = ["times", "eager", "memory", "picture", "peak"]
+    parser.add_argument("what", nargs="?", default="times", choices=what)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=list(DTYPES))
@@ -168,6 +195,8 @@ def main() -> None:
     print(f"torch {torch.__version__}, {platform.machine()}, fastdrop {fastdrop.__version__}\n")
     if args.what == "times":
         times(args.seconds, args.lengths, args.dtypes, args.threads)
+    elif args.what == "eager":
+        eager(args.seconds, args.lengths)
     elif args.what == "memory":
         memory(args.lengths)
     else:

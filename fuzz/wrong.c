@@ -1,8 +1,9 @@
 /* Faults on purpose in results, put between the target and the kernels by the
- * linker's --wrap: FAULT=result, status, beyond or noise. The target has to notice. */
+ * linker's --wrap: FAULT=result, status, beyond, noise or attention. The target has to notice. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "drivers/attention.h"
 #include "drivers/evaluate.h"
 #include "drivers/noise.h"
 
@@ -11,11 +12,16 @@ int __wrap_drop_evaluate(const drop_kernels *kernels, drop_operation *op, drop_w
 int __real_drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *a, drop_workers by);
 int __wrap_drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *a, drop_workers by);
 
-static int is_fault(const char *name, const drop_arrays *a)
+int __real_drop_attend_backward(const drop_kernels *kernels, const drop_attention *a, drop_workers by);
+int __wrap_drop_attend_backward(const drop_kernels *kernels, const drop_attention *a, drop_workers by);
+
+static int is_wanted(const char *name)
 {
     const char *fault = getenv("FAULT");
-    return fault && strcmp(fault, name) == 0 && count_elements(a) > 0;
+    return fault && strcmp(fault, name) == 0;
 }
+
+static int is_fault(const char *name, const drop_arrays *a) { return is_wanted(name) && count_elements(a) > 0; }
 
 int __wrap_drop_evaluate(const drop_kernels *kernels, drop_operation *op, drop_workers by)
 {
@@ -30,5 +36,13 @@ int __wrap_drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, 
 {
     const int status = __real_drop_add_noise(kernels, noise, a, by);
     if (is_fault("noise", a)) a->at[0][0] ^= 1;
+    return status;
+}
+
+int __wrap_drop_attend_backward(const drop_kernels *kernels, const drop_attention *a, drop_workers by)
+{
+    const int status = __real_drop_attend_backward(kernels, a, by);
+    /* The upper byte of the first number: sign and exponent. */
+    if (is_wanted("attention")) a->dk.at[drop_item_size(a->dtype) - 1] ^= 0x42;
     return status;
 }

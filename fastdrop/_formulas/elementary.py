@@ -81,7 +81,8 @@ def exp(x: Reals, more: Reals) -> Reals:
 def exp_below(x: Reals) -> Reals:
     """Return exp(x) for x from -inf up to 0, and NaN of NaN.
 
-    Results below the least normal number are 0.
+    Results below the least normal number are 0. The relative error of the others is within 8.3e-8
+    in single precision, less than a unit in the last place, and 1.5e-16 in double.
     """
     number, bits, mantissa, bias, c = precision_of(x)
     least = -(number(bias) * c.log2)

@@ -141,11 +141,9 @@ def attend(call: Call, generator: torch.Generator | None = None) -> Tensor:
         if generator is not None:
             refuse_recomputation()
         out = _attention_of_data(q, k, v, bias, new_key(generator), how)
-    return (
-        out.reshape(*call.query.shape[:-1], call.value.shape[-1])
-        if q.dim() != call.query.dim()
-        else out
-    )
+    if call.query.dim() == 4:
+        return out
+    return out.reshape(*call.query.shape[:-1], call.value.shape[-1])
 
 
 def attend_by_math(call: Call, generator: torch.Generator | None = None) -> Tensor:
@@ -165,22 +163,17 @@ def _new_key(call: Call, generator: torch.Generator | None) -> Tensor:
 
 def _as_four(x: Tensor) -> Tensor:
     """Return x as batches of heads."""
-    if x.dim() == 4:
-        return x
-    return (
-        x.reshape(-1, *x.shape[-3:])
-        if x.dim() > 4
-        else x.reshape(1, *(1,) * (3 - x.dim()), *x.shape)
-    )
+    if x.dim() > 4:
+        return x.reshape(-1, *x.shape[-3:])
+    return x.reshape(*(1,) * (4 - x.dim()), *x.shape)
 
 
 def _by_math(call: Call, key: Tensor) -> Tensor:
     q, k, v, bias = call.query, call.key, call.value, call.attn_mask
     if call.enable_gqa and q.dim() > 3:
         k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
-    root = math.sqrt(
-        abs(call.factor)
-    )  # on both sides, as torch has it: half precision may overflow
+    # The root on both sides, as torch has it: products of half precision may overflow.
+    root = math.sqrt(abs(call.factor))
     scores = (q * math.copysign(root, call.factor)) @ (k * root).transpose(-2, -1)
     if call.is_causal:
         bias = torch.ones(scores.shape[-2:], dtype=torch.bool, device="cpu").tril()

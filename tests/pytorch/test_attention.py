@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -499,7 +500,16 @@ def test_a_generator_is_refused_in_a_recomputation():
         out.sum().backward()
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+INDUCTOR = pytest.param(
+    "inductor",
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler"),
+    ],
+)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", INDUCTOR])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled(backend, dynamic):
     torch._dynamo.reset()

@@ -124,17 +124,34 @@ static void set_number(const work *w, void *numbers, int64_t i, double value)
     else ((double *)numbers)[i] = value;
 }
 
+/* Bytes that say which columns count, as numbers that are added. */
+static void copy_bytes_of_bias(const work *w, const char *from, ptrdiff_t step, int64_t columns, char *to)
+{
+    float *single = (float *)to;
+    double *twice = (double *)to;
+    if (w->number == sizeof(double))
+        for (int64_t c = 0; c < columns; c++) twice[c] = from[c * step] ? 0 : -INFINITY;
+    else if (step == 1)
+        for (int64_t c = 0; c < columns; c++) single[c] = from[c] ? 0 : -INFINITY;
+    else
+        for (int64_t c = 0; c < columns; c++) single[c] = from[c * step] ? 0 : -INFINITY;
+}
+
 /* A row of the bias as numbers. */
 static void copy_bias(const work *w, const char *from, int64_t columns, char *to)
 {
     const drop_bias *bias = &w->a->bias;
     const ptrdiff_t step = bias->stride[3];
     if (bias->dtype == DROP_DTYPES) {
-        for (int64_t c = 0; c < columns; c++) set_number(w, to, c, from[c * step] ? 0 : -INFINITY);
+        copy_bytes_of_bias(w, from, step, columns, to);
         return;
     }
     const drop_dtype dtype = (drop_dtype)bias->dtype;
     const int item = drop_item_size(dtype), is_single = drop_precision_of(dtype) == DROP_SINGLE;
+    if (step == item && is_single == (w->number == sizeof(float))) {
+        w->kernels->widen[dtype](from, to, (size_t)columns);
+        return;
+    }
     char elements[64 * sizeof(double)], numbers[64 * sizeof(double)];
     for (int64_t c = 0, n; c < columns; c += n) {
         n = columns - c < 64 ? columns - c : 64;
