@@ -44,8 +44,7 @@ WRONG = {
     "attention": "in attention",
 }
 WRAPPED = [
-    f"-Wl,--wrap={name}"
-    for name in ("drop_evaluate", "drop_add_noise", "drop_attend_backward")
+    f"-Wl,--wrap={name}" for name in ("drop_evaluate", "drop_add_noise", "drop_attend_backward")
 ]
 PLANTED_INPUTS = 1000
 INPUTS = {"random": 100_000, "asan": 30_000, "tsan": 30, "valgrind": 2_000, "libfuzzer": 100_000}

@@ -99,7 +99,7 @@ def attention(
         Of q's dtype. A query that sees no key has 0.
     saved : SavedAttention
         Only with ``return_saved=True``. ``saved.backward(grad)`` returns the gradients with respect
-        to q, k and v.
+        to q, k and v. It reads the operands, `mask` and `out` again: do not change them before.
 
     Raises
     ------
@@ -154,9 +154,9 @@ class SavedAttention:
     Attributes
     ----------
     q, k, v : ndarray
-        The forward's, not copied: they must not have changed.
+        The forward's, not copied. They, `out` and the forward's `mask` must not have changed.
     out : ndarray, shape (..., L, E)
-        The forward's output.
+        The array that the forward returned.
     lse : ndarray of float32 or float64, shape (..., L)
         The logarithm of each query's sum of exponentials; -inf if it sees no key.
     mask : Mask
@@ -236,8 +236,9 @@ class _Operands:
         self.rows, self.width = q.shape[-2:]
         self.columns, self.value_width = v.shape[-2:]
         self.shape = (*batch, self.rows, self.columns)
-        self.scale = (self.width or 1) ** -0.5 if scale is None else checked_scale(scale)
         self.number = number_of(q.dtype)
+        default = (self.width or 1) ** -0.5
+        self.scale = default if scale is None else checked_scale(scale, self.number)
         # One dimension at least leads, that of the heads.
         self.batch = batch or (1,)
         self.q, self.k, self.v = (

@@ -89,9 +89,9 @@ def softmax_dropout(
     causal : bool, optional
         Element (..., i, j) takes part only for j <= i. Then `axis` must be the last one.
     training : bool, optional
-        As for `dropout`. Out of training the result is the softmax.
+        As for `dropout`.
     inplace : bool, optional
-        Write into `x`, which the backward needs.
+        Write into `x`. Then the backward, which needs x, cannot be computed.
     rng : optional
         As for `dropout`.
     out : ndarray, optional
@@ -187,7 +187,7 @@ def softmax_dropout_backward(
     causal : bool, optional
         The forward's.
     out : ndarray, optional
-        Where to write: `grad` itself, or an array apart from `grad` and `x`.
+        Where to write: `grad` itself, or an array apart from `grad`, `x` and `bias`.
 
     Returns
     -------
@@ -237,7 +237,8 @@ class Rows:
     def __init__(self, x: Array, axis: Any, scale: Any, bias: Any, causal: Any) -> None:
         [self.axis] = checked_axes([axis], x.ndim, "axis")
         self.x, self.causal = x, bool(causal)
-        self.scale = checked_scale(scale)
+        self.number = number_of(x.dtype)
+        self.scale = checked_scale(scale, self.number)
         self.given = bias
         self.bias = None if bias is None else checked_bias(bias, "bias", x.dtype, x.shape, "x")
         if self.causal and (x.ndim < 2 or self.axis != x.ndim - 1):
@@ -245,7 +246,6 @@ class Rows:
                 "causal=True needs x of at least 2 dimensions and the last one as axis, "
                 f"but got shape {x.shape} and axis {self.axis}"
             )
-        self.number = number_of(x.dtype)
 
     def check_apart(self, out: Any, of_x: bool = False) -> None:
         """Raise ValueError if `out` shares memory with what is read after it is written."""
@@ -349,7 +349,7 @@ def bias_rows(bias: Array, number: np.dtype[Any]) -> Array:
     while bias.ndim > 1 and (len(bias) == 1 or bias.strides[0] == 0):
         bias = bias[0]
     if bias.dtype == np.bool_:
-        return _flat(np.where(bias, number.type(0), number.type(-np.inf)))
+        bias = np.where(bias, number.type(0), number.type(-np.inf))  # in any layout
     return flat_rows(bias, number)
 
 
@@ -369,17 +369,19 @@ def check_alike(a: Any, name: str, other: Array, of: str) -> None:
         raise ValueError(f"{name} must have {of}'s shape {other.shape}, but got {a.shape}")
 
 
-def checked_scale(scale: Any) -> float:
-    """Return a finite float, or raise TypeError or ValueError."""
+def checked_scale(scale: Any, number: np.dtype[Any]) -> float:
+    """Return a float that is finite as a number of a dtype, or raise TypeError or ValueError."""
     if isinstance(scale, bool) or not isinstance(scale, numbers.Real):
         raise TypeError(f"scale must be a real number, but got {shown(scale)}")
     try:
-        number = float(scale)
+        value = float(scale)
     except OverflowError:  # an int that no float can hold
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"scale must be finite, but got {shown(scale)}")
-    return number
+        value = math.inf
+    with np.errstate(over="ignore"):
+        is_finite = np.isfinite(number.type(value))
+    if not is_finite:
+        raise ValueError(f"scale must be finite as {number}, but got {shown(scale)}")
+    return value
 
 
 def checked_bias(

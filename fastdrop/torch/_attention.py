@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ from ._masks import (
     new_key,
     new_key_tensor,
 )
-from ._operators import always_saved, define, library, masked, refuse_no_memory
+from ._operators import RANDOM, always_saved, define, library, masked, refuse_no_memory
 
 DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -46,11 +47,20 @@ define(
     "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,"
     " Tensor key, Tensor? bias, float p, float scale, bool causal) -> (Tensor, Tensor, Tensor)"
 )
+define(
+    "attention_dropout(Tensor q, Tensor k, Tensor v, Tensor? bias, float p, float scale,"
+    " bool causal) -> Tensor",
+    RANDOM,
+)
+
+_FARTHEST: Final = (1 << 31) - 1  # elements between two rows: BLAS counts them in 32 bits
+
 Key = tuple[int, int]
 How = tuple[float, float, bool]  # p, scale, causal
 
 _ATTENTION: Final[Any] = torch.ops.fastdrop.attention.default
 _BACKWARD: Final[Any] = torch.ops.fastdrop.attention_backward.default
+_DROPOUT: Final[Any] = torch.ops.fastdrop.attention_dropout.default
 
 
 class Call(NamedTuple):
@@ -65,15 +75,71 @@ class Call(NamedTuple):
     scale: float | None = None
     enable_gqa: bool = False
 
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        three = self.query, self.key, self.value
-        return three if self.attn_mask is None else (*three, self.attn_mask)
 
-    @property
-    def factor(self) -> float:
-        """Return what scores are multiplied by."""
-        return 1.0 / math.sqrt(self.query.shape[-1]) if self.scale is None else self.scale
+# Functions, not properties and `_replace`: Dynamo of torch 2.6 does not know those of a NamedTuple.
+
+
+def operands_of(call: Call) -> tuple[Tensor, Tensor, Tensor]:
+    """Return query, key and value."""
+    return call.query, call.key, call.value
+
+
+def tensors_of(call: Call) -> tuple[Tensor, ...]:
+    """Return the operands, and the mask if there is one."""
+    three = operands_of(call)
+    return three if call.attn_mask is None else (*three, call.attn_mask)
+
+
+def with_operands(call: Call, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Call:
+    """Return a call with other tensors."""
+    *_, p, causal, scale, gqa = call
+    return Call(q, k, v, mask, p, causal, scale, gqa)
+
+
+def factor_of(call: Call) -> float:
+    """Return what scores are multiplied by."""
+    return 1.0 / math.sqrt(call.query.shape[-1]) if call.scale is None else call.scale
+
+
+def with_floats(call: Call) -> Call | None:
+    """Return a call whose numbers are floats, or None if torch is to refuse their types."""
+    p, scale = call.dropout_p, call.scale
+    if type(call.is_causal) is not bool or type(call.enable_gqa) is not bool:
+        return None
+    if type(p) is float and (scale is None or type(scale) is float):
+        return call
+    if not isinstance(p, Real | Tensor) or not isinstance(scale, Real | None):
+        return None
+    return call._replace(dropout_p=float(p), scale=None if scale is None else float(scale))
+
+
+def autocast(call: Call) -> Call:
+    """Return a call with the operands that torch's function has under autocast."""
+    if not torch.is_autocast_enabled("cpu"):
+        return call
+    dtype = torch.get_autocast_dtype("cpu")
+
+    def cast(t: Tensor) -> Tensor:
+        return t.to(dtype) if t.is_floating_point() and t.dtype is not torch.float64 else t
+
+    q, k, v, *mask = map(cast, tensors_of(call))
+    return with_operands(call, q, k, v, mask[0] if mask else None)
+
+
+def spread(call: Call) -> Call:
+    """Return a call whose operands have the same leading dimensions, where they broadcast."""
+    operands = operands_of(call)
+    shapes = [t.shape[:-2] for t in operands]
+    if call.enable_gqa or len({len(shape) for shape in shapes}) > 1:
+        return call
+    if shapes[0] == shapes[1] == shapes[2]:
+        return call
+    try:
+        leading = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return call
+    q, k, v = (t.expand(*leading, *t.shape[-2:]) for t in operands)
+    return with_operands(call, q, k, v, call.attn_mask)
 
 
 def is_known(call: Call) -> bool:
@@ -86,7 +152,7 @@ def is_known(call: Call) -> bool:
             and t.device.type == "cpu"
             and is_dense(t)
             and (t.dtype is x.dtype or (t is call.attn_mask and t.dtype is torch.bool))
-            for t in call.tensors
+            for t in tensors_of(call)
         )
         and x.dtype in DTYPES
         and _agree(call)
@@ -95,7 +161,7 @@ def is_known(call: Call) -> bool:
 
 def _agree(call: Call) -> bool:
     """Return whether the shapes are those of one attention, as torch wants them."""
-    q, k, v = (tuple(t.shape) for t in call.tensors[:3])
+    q, k, v = (tuple(t.shape) for t in operands_of(call))
     if not len(q) == len(k) == len(v) >= 2 or q[-1] != k[-1] or k[-2] != v[-2]:
         return False
     if call.enable_gqa and len(q) > 3:
@@ -117,25 +183,29 @@ def _broadcasts(mask: Tensor, shape: tuple[int, ...]) -> bool:
 def is_fused(call: Call) -> bool:
     """Return whether a known call is for the kernels."""
     mask = call.attn_mask
+    if torch.compiler.is_dynamo_compiling():
+        return _blas.products is not None and not (mask is not None and mask.requires_grad)
     return not (
         _blas.products is None
         or backends.current().name != "cython"
         or is_transforming()
         or forward_ad._current_level >= 0
         or (mask is not None and mask.requires_grad and torch.is_grad_enabled())
-        or any(t.is_neg() for t in call.tensors)
+        or any(t.is_neg() for t in tensors_of(call))
     )
 
 
 def attend(call: Call, generator: torch.Generator | None = None) -> Tensor:
     """Return attention with a new mask, by the kernels."""
-    q, k, v = (_as_four(t) for t in call.tensors[:3])
+    q, k, v = (_as_four(t) for t in operands_of(call))
     bias = call.attn_mask
     if bias is not None:
         bias = _as_four(bias.expand(*call.query.shape[:-1], call.key.shape[-2]))
-    how = call.dropout_p, call.factor, call.is_causal
+    how = call.dropout_p, factor_of(call), call.is_causal
     out: Tensor
-    if count_modes() or any(map(is_traced, call.tensors)):
+    if torch.compiler.is_dynamo_compiling():
+        out = _DROPOUT(q, k, v, bias, *how)  # Dynamo does not look inside
+    elif count_modes() or any(map(is_traced, tensors_of(call))):
         out, _ = _ATTENTION(q, k, v, _new_key(call, generator), bias, *how)
     else:  # an operator would take 0.1 ms more
         if generator is not None:
@@ -152,7 +222,7 @@ def attend_by_math(call: Call, generator: torch.Generator | None = None) -> Tens
 
 
 def _new_key(call: Call, generator: torch.Generator | None) -> Tensor:
-    if any(is_traced(t) for t in call.tensors):
+    if any(is_traced(t) for t in tensors_of(call)):
         refuse_no_memory(call.query)
         with always_saved():
             return new_key_tensor(generator)
@@ -173,8 +243,8 @@ def _by_math(call: Call, key: Tensor) -> Tensor:
     if call.enable_gqa and q.dim() > 3:
         k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
     # The root on both sides, as torch has it: products of half precision may overflow.
-    root = math.sqrt(abs(call.factor))
-    scores = (q * math.copysign(root, call.factor)) @ (k * root).transpose(-2, -1)
+    root = math.sqrt(abs(factor_of(call)))
+    scores = (q * math.copysign(root, factor_of(call))) @ (k * root).transpose(-2, -1)
     if call.is_causal:
         bias = torch.ones(scores.shape[-2:], dtype=torch.bool, device="cpu").tril()
     if bias is not None and bias.dtype is torch.bool:
@@ -210,7 +280,8 @@ def _in_rows(x: Tensor) -> Tensor:
     """Return x in a layout that BLAS takes: columns side by side, and rows that do not overlap."""
     width = x.shape[3]
     beside = width == 1 or x.stride(3) == 1
-    return x if beside and (x.shape[2] == 1 or x.stride(2) >= width) else x.contiguous()
+    apart = x.shape[2] == 1 or width <= x.stride(2) <= _FARTHEST
+    return x if beside and apart else x.contiguous()
 
 
 def _run(
@@ -251,7 +322,9 @@ def _run(
 def _empty_out(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     batches, heads, rows = q.shape[:3]
     # Heads side by side: models join them next.
-    out = q.new_empty(batches, rows, heads, v.shape[3]).transpose(1, 2)
+    width = v.shape[3]
+    strides = rows * heads * width, width, heads * width, 1
+    out = q.new_empty_strided((batches, heads, rows, width), strides)
     double = q.dtype is torch.float64
     return out, q.new_empty(batches, heads, rows, dtype=torch.float64 if double else torch.float32)
 
@@ -358,15 +431,23 @@ def _twice_differentiable(
     q: Tensor, k: Tensor, v: Tensor, key: Tensor, bias: Tensor | None, how: Any, grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     p, scale, causal = how
-    call = Call(q, k, v, bias, p, causal, scale, enable_gqa=True)
-    wanted = [t for t in (q, k, v) if t.requires_grad]
-    with torch.enable_grad():
-        out = _by_math(call, key)
     create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # One may be another, or be made of it: a gradient must not go through both.
+        operands = [t.view_as(t) for t in (q, k, v)]
+        q, k, v = operands
+        out = _by_math(Call(q, k, v, bias, p, causal, scale, enable_gqa=True), key)
+    wanted = [t for t in operands if t.requires_grad]
     found = iter(torch.autograd.grad(out, wanted, grad, create_graph=create_graph))
     return tuple(next(found) if t.requires_grad else None for t in (q, k, v))
 
 
+def _attention_dropout(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    out: Tensor = _ATTENTION(q, k, v, _new_key(Call(q, k, v, bias), None), bias, *how)[0]
+    return out
+
+
+library.impl("attention_dropout", _attention_dropout, "CompositeImplicitAutograd")  # type: ignore[no-untyped-call]
 library.impl("attention", _attention, "CPU")  # type: ignore[no-untyped-call]
 library.impl("attention_backward", _attention_backward, "CPU")  # type: ignore[no-untyped-call]
 torch.library.register_fake("fastdrop::attention", _fake, lib=library)

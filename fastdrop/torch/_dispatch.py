@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._C import DispatchKey
 
 from . import _compile_cache, _native_dropout
-from ._attention import Call, attend, is_fused, is_known, unspent
+from ._attention import Call, attend, is_fused, is_known, spread, unspent
 from ._fast_path import Kernel, with_usual
 from ._internals import REGISTER_BUILTIN, UNKNOWN, has_storage
 from ._kinds import Kind, drop, eligible
@@ -222,8 +222,9 @@ def _attention_kernel() -> Callable[..., Tensor]:
     otherwise = _handed_over(_ATTENTION)
 
     def attention(call: Call) -> Tensor:
-        if is_known(call):
-            return attend(call) if is_fused(call) else torchs(call)
+        operands = spread(call)
+        if is_known(operands) and is_fused(operands):
+            return attend(operands)
         with unspent():
             return torchs(call)
 

@@ -24,7 +24,7 @@ from . import _inductor
 from ._masks import evaluated, key_words, new_key_tensor, ones
 
 _COMPLIANT: Final = (torch.Tag.pt2_compliant_tag,)
-_RANDOM: Final = (torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded)
+RANDOM: Final = (torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded)
 
 library: Final = torch.library.Library("fastdrop", "FRAGMENT")  # type: ignore[no-untyped-call]
 
@@ -43,7 +43,7 @@ define("keep(Tensor key, SymInt[] size, float p) -> Tensor", _COMPLIANT)
 define(
     "dropout(Tensor x, float p, float scale, float shift, float dropped, bool channelwise)"
     " -> Tensor",
-    _RANDOM,
+    RANDOM,
 )
 
 _MASKED: Final[Any] = torch.ops.fastdrop.masked.default

@@ -18,7 +18,18 @@ from torch.overrides import (
     has_torch_function_unary,
 )
 
-from ._attention import Call, attend, attend_by_math, is_fused, is_known, unspent
+from ._attention import (
+    Call,
+    attend,
+    attend_by_math,
+    autocast,
+    is_fused,
+    is_known,
+    spread,
+    tensors_of,
+    unspent,
+    with_floats,
+)
 from ._fast_path import Kernel, with_usual
 from ._internals import is_jit_tracing, is_transforming
 from ._kinds import Kind, drop, eligible, suits
@@ -213,16 +224,17 @@ def scaled_dot_product_attention(
 
     Raises
     ------
-    RuntimeError, ValueError
-        Torch's errors, before a random number is drawn. RuntimeError too for a `generator`
+    RuntimeError, TypeError, ValueError
+        Torch's errors. No random number is spent then. RuntimeError too for a `generator`
         together with tensors that fastdrop leaves to torch.
 
     Notes
     -----
     Probability (..., i, j) has the mask's element of that index, as in a dropout of all
     probabilities with the same generator. What is kept for the backward pass is the operands,
-    the output, one number for each row, and the mask's key. A mask that needs a gradient
-    and second derivatives take separate operations, with the same mask.
+    the output, one number for each row, and the mask's key: none of them may be changed in place
+    before. A mask that needs a gradient, and second derivatives, take separate operations, with
+    the same mask of dropout.
 
     References
     ----------
@@ -237,26 +249,35 @@ def scaled_dot_product_attention(
     torch.Size([2, 8, 512, 64])
     """
     _check_generator(generator)
-    call = Call(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-    if has_torch_function(call.tensors) and not any(map(_is_subclass, call.tensors)):
-        named = dict(list(call._asdict().items())[3:])
+    given = Call(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    if has_torch_function(tensors_of(given)) and not any(map(_is_subclass, tensors_of(given))):
+        named = dict(list(given._asdict().items())[3:])
         named |= {} if generator is None else {"generator": generator}
         handed: Tensor = handle_torch_function(
-            scaled_dot_product_attention, call.tensors, *call[:3], **named
+            scaled_dot_product_attention, tensors_of(given), query, key, value, **named
         )
         return handed
-    if dropout_p > 0.0 and is_known(call) and not is_jit_tracing():
+    call = with_floats(given)
+    if call is None or call.dropout_p <= 0.0 or (not _is_compiling() and is_jit_tracing()):
+        return _torchs_attention(given)
+    call = spread(autocast(call))
+    if is_known(call):
         if is_fused(call):
             return attend(call, generator)
-        if not is_transforming():
+        if _is_compiling() or not is_transforming():
             return attend_by_math(call, generator)
-    if generator is not None and dropout_p > 0.0:
+    if generator is not None and call.dropout_p < 1.0 and all(t.numel() for t in tensors_of(call)):
         raise _left_to_torch(query)
-    own = _TORCHS["scaled_dot_product_attention"]
-    if dropout_p <= 0.0:
-        return own(*call[:6], scale=scale, enable_gqa=enable_gqa)
+    if _is_compiling():
+        return _torchs_attention(given)
     with unspent():
-        return own(*call[:6], scale=scale, enable_gqa=enable_gqa)
+        return _torchs_attention(given)
+
+
+def _torchs_attention(call: Call) -> Tensor:
+    own = _TORCHS["scaled_dot_product_attention"]
+    query, key, value, mask, p, causal, scale, gqa = call
+    return own(query, key, value, mask, p, causal, scale=scale, enable_gqa=gqa)
 
 
 def _check_generator(generator: object) -> None:

@@ -165,8 +165,8 @@ def test_softmax_refuses_before_anything_is_spent() -> None:
         (ValueError, "axis must be between -2 and 1 .* but got 2", {"axis": 2}),
         (ValueError, "an array of 0 dimensions has none", {"x": np.array(1.0)}),
         (TypeError, "axis must hold ints, but got 0.5", {"axis": 0.5}),
-        (ValueError, "scale must be finite, but got inf", {"scale": math.inf}),
-        (ValueError, "scale must be finite, but got 1000", {"scale": 10**400}),
+        (ValueError, "scale must be finite as float64, but got inf", {"scale": math.inf}),
+        (ValueError, "scale must be finite as float64, but got 1000", {"scale": 10**400}),
         (TypeError, "scale must be a real number, but got '1'", {"scale": "1"}),
         (TypeError, "bias must be of bool or of x's dtype float64", {"bias": x.astype("f4")}),
         (TypeError, "bias must be a numpy.ndarray", {"bias": 1.0}),
@@ -431,7 +431,7 @@ def test_attention_refuses_before_anything_is_spent() -> None:
         (ValueError, "between 0 and 1, but got -0.5", {"p": -0.5}),
         (TypeError, "mask must be of bool or of q's dtype", {"mask": np.ones((3, 5), int)}),
         (ValueError, r"mask must have shape \(2, 3, 5\) or broadcast", {"mask": np.ones((5, 3))}),
-        (ValueError, "scale must be finite, but got nan", {"scale": math.nan}),
+        (ValueError, "scale must be finite as float64, but got nan", {"scale": math.nan}),
         (TypeError, "rng", {"rng": 0.5}),
     ):
         given: dict[str, Any] = {"q": q, "k": k, "v": v, "p": 0.5, "rng": rng, **arguments}
@@ -446,3 +446,23 @@ def test_attention_refuses_before_anything_is_spent() -> None:
         saved.backward(np.ones((2, 3, 4)))
     with pytest.raises(TypeError, match="grad must have the output's dtype"):
         saved.backward(np.ones((2, 3, 6), np.float32))
+
+
+@pytest.mark.parametrize("order", ["F", "K"])
+def test_masks_of_bool_may_have_any_layout(backend: str, order: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, keep = rng.normal(size=(5, 4, 9)), rng.random((5, 4, 9)) < 0.7
+    other = keep.transpose(2, 0, 1).copy().transpose(1, 2, 0) if order == "K" else keep.copy("F")
+    for axis in (-1, 0, 1):
+        right = fastdrop.softmax_dropout(np.where(keep, x, -np.inf), 0.0, axis)
+        for bias in (keep, other):
+            np.testing.assert_array_equal(fastdrop.softmax_dropout(x, 0.0, axis, bias=bias), right)
+    q, k, v = rng.normal(size=(3, 5, 9, 4))
+    mask = rng.random((5, 9, 9)) < 0.7
+    right = fastdrop.attention(q, k, v, mask=mask)
+    np.testing.assert_array_equal(fastdrop.attention(q, k, v, mask=np.asfortranarray(mask)), right)
+
+
+def test_a_scale_must_be_finite_in_the_numbers_precision() -> None:
+    with pytest.raises(ValueError, match=r"scale must be finite as float32, but got 1e\+39"):
+        fastdrop.softmax_dropout(np.ones((2, 3), np.float32), 0.0, scale=1e39)

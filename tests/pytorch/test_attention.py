@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -459,7 +460,10 @@ def test_autocast(fused):
     x = torch.randn(2, 2, 140, 8, requires_grad=True)
     with ft.enabled(), torch.autocast("cpu", torch.bfloat16):
         out = F.scaled_dot_product_attention(x, x, x, None, P)
+        own = attention(x, x, x, None, P)
+        masked = attention(x, x.bfloat16(), x, torch.zeros(140, 140), P)
     assert out.dtype is fused[0].query.dtype is torch.bfloat16
+    assert own.dtype is masked.dtype is torch.bfloat16
     out.sum().backward()
     assert x.grad.dtype is torch.float32
 
@@ -526,6 +530,104 @@ def test_compiled(backend, dynamic):
         for a, b in zip(torch.autograd.grad(out.sin().sum(), (q, k, v)), expected, strict=True):
             torch.testing.assert_close(a, b)
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("p", [P, 1.0])
+@pytest.mark.parametrize("leading", [(2, 2), (1, 2)])
+def test_the_function_in_a_graph(p, leading):
+    torch._dynamo.reset()
+    q, k, v = tensors((2, 2, 70, 8), (*leading, 70, 8), (*leading, 70, 8))
+
+    def function(q, k, v):
+        return attention(q, k, v, None, p) * 2
+
+    right = seeded(function, q, k, v)
+    out = seeded(torch.compile(function, backend="aot_eager", fullgraph=True), q, k, v)
+    torch.testing.assert_close(out, right)
+    expected = torch.autograd.grad(right.sin().sum(), (q, k, v))
+    for a, b in zip(torch.autograd.grad(out.sin().sum(), (q, k, v)), expected, strict=True):
+        torch.testing.assert_close(a, b)
+    torch._dynamo.reset()
+
+
+def test_leading_dimensions_broadcast(fused):
+    q, k, v = tensors((2, 3, 70, 8), (1, 3, 70, 8), (2, 1, 70, 8))
+    with ft.enabled():
+        out = seeded(F.scaled_dot_product_attention, q, k, v, None, P)
+    assert len(fused) == 1
+    right = seeded(attend_by_math, Call(q, k, v, None, P))
+    torch.testing.assert_close(out, right, rtol=1e-10, atol=1e-12)
+    for a, b in zip(*(torch.autograd.grad(y.sum(), (q, k, v)) for y in (out, right)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_operands_that_are_one_or_are_made_of_each_other():
+    q, k = tensors((1, 2, 9, 3), (1, 2, 9, 3))
+
+    def function(q, k):
+        return seeded(attend, Call(q, k, k, None, P)) + seeded(attend, Call(q, q * 2, k, None, P))
+
+    assert torch.autograd.gradcheck(function, (q, k))
+    assert torch.autograd.gradgradcheck(function, (q, k))
+    key = _masks.new_key_tensor(None)
+    out, _ = torch.ops.fastdrop.attention(q, k, k, key, None, P, 0.5, False)
+    first = torch.autograd.grad(out.sum(), k, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(out.sum(), k, create_graph=True), first)
+
+
+def test_the_output_may_be_changed_in_place():
+    for shape in SHAPES.values():
+        q, k, v = tensors(*shape)
+        out = attend(Call(q, k, v, None, P))
+        assert out.mul_(2).sum().isfinite()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            out.sum().backward()  # as without dropout: the backward pass needs it
+    with torch.no_grad():
+        F.dropout(attend(Call(q, k, v, None, P)), 0.1, inplace=True)
+
+
+def test_rows_too_far_apart_for_blas():
+    try:
+        memory = torch.empty((1 << 31) + 300, dtype=torch.float32)  # hardly any of it is touched
+    except RuntimeError:
+        pytest.skip("this system lends no memory that is not touched")
+    q = torch.as_strided(memory, (1, 1, 2, 64), (0, 0, (1 << 31) + 64, 1)).normal_()
+    near = q.contiguous()
+    far = seeded(attend, Call(q, near, near, None, P))
+    assert torch.equal(far, seeded(attend, Call(near, near, near, None, P)))
+
+
+TYPES: dict[str, dict[str, Any]] = {
+    "scale is text": {"scale": "a"},
+    "scale is complex": {"scale": 1j},
+    "is_causal is a number": {"is_causal": 1},
+    "is_causal is None": {"is_causal": None},
+    "enable_gqa is a number": {"enable_gqa": 1},
+    "p is text": {"dropout_p": "a"},
+    "p is None": {"dropout_p": None},
+}
+
+
+@pytest.mark.parametrize("named", TYPES.values(), ids=TYPES)
+def test_wrong_types_have_torchs_errors(named):
+    q = torch.randn(2, 3, 40, 8)
+    state = torch.get_rng_state()
+    for function in (F.scaled_dot_product_attention, attention):
+        with ft.enabled(), pytest.raises(TypeError):
+            function(q, q, q, **{"dropout_p": P, **named})
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_numbers_of_other_types():
+    q = torch.randn(2, 3, 40, 8)
+    right = seeded(attention, q, q, q, dropout_p=0.25, scale=1.0)
+    for p in (torch.tensor(0.25), np.float32(0.25), np.float64(0.25)):
+        assert torch.equal(seeded(attention, q, q, q, dropout_p=p, scale=1), right)
+    assert not attention(q, q, q, dropout_p=1).any()
+    generator = torch.Generator()
+    assert not attention(q, q, q, dropout_p=1.0, generator=generator).any()
+    empty = q[:, :, :0]
+    assert attention(empty, q, q, dropout_p=P, generator=generator).shape == empty.shape
 
 
 def test_exported_and_traced():

@@ -152,13 +152,16 @@ static void copy_bias(const work *w, const char *from, int64_t columns, char *to
         w->kernels->widen[dtype](from, to, (size_t)columns);
         return;
     }
-    char elements[64 * sizeof(double)], numbers[64 * sizeof(double)];
+    char elements[64 * sizeof(double)];
+    union {
+        float single[64];
+        double twice[64];
+    } numbers;
     for (int64_t c = 0, n; c < columns; c += n) {
         n = columns - c < 64 ? columns - c : 64;
         for (int64_t i = 0; i < n; i++) memcpy(elements + i * item, from + (c + i) * step, (size_t)item);
-        w->kernels->widen[dtype](elements, numbers, (size_t)n);
-        for (int64_t i = 0; i < n; i++)
-            set_number(w, to, c + i, is_single ? ((float *)numbers)[i] : ((double *)numbers)[i]);
+        w->kernels->widen[dtype](elements, &numbers, (size_t)n);
+        for (int64_t i = 0; i < n; i++) set_number(w, to, c + i, is_single ? numbers.single[i] : numbers.twice[i]);
     }
 }
 
@@ -353,7 +356,8 @@ static int run(const drop_kernels *kernels, const drop_attention *a, drop_worker
     const int64_t tiles = (a->rows + w.plan.rows - 1) / w.plan.rows;
     const int64_t tasks = backward ? a->batches * a->groups : a->batches * a->heads * tiles;
     /* BLAS uses its threads where there are too few tasks for ours: it must not within ours. */
-    if (!by.team || tasks < by.threads) by.threads = 1;
+    if (!by.team || 2 * tasks <= by.threads) by.threads = 1;
+    else if (tasks < by.threads) by.threads = (int)tasks;
     int status = make_scratch(&w.scratch, by.threads, w.plan.bytes);
     if (status) return status;
     status = drop_parallel(by, tasks, backward ? go_back_task : attend_task, &w);
