@@ -212,7 +212,7 @@ const char *fuzz_attention(const drop_kernels *kernels, const drop_mask *mask, u
     for (int which = 0; which < MATRICES; which++) make_matrix(&f, which, all[which], &state);
     make_bias(&f, &state);
     const uint64_t elements = (uint64_t)(a->batches * a->heads * a->rows * a->columns);
-    a->lse = malloc((size_t)(a->batches * a->heads * a->rows) * (a->dtype == DROP_F64 ? 8 : 4));
+    a->row_stats = malloc((size_t)(2 * a->batches * a->heads * a->rows) * (a->dtype == DROP_F64 ? 8 : 4));
     f.keep = malloc((elements / 64 + 2) * sizeof *f.keep);
     const int failed = a->mask ? drop_range_bits(kernels, mask, 0, elements, f.keep) : 0;
     const drop_workers by = {.threads = 1};
@@ -224,6 +224,6 @@ const char *fuzz_attention(const drop_kernels *kernels, const drop_mask *mask, u
         wrong = compare(&f);
     }
     for (int which = 0; which < MATRICES; which++) free(f.memory[which]), free(f.plain[which]);
-    free(f.bias), free(f.bias_memory), free(a->lse), free(f.keep);
+    free(f.bias), free(f.bias_memory), free(a->row_stats), free(f.keep);
     return wrong;
 }

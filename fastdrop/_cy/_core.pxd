@@ -161,7 +161,7 @@ cdef extern from "drivers/attention.h":
         drop_dtype dtype
         int64_t batches, heads, groups, rows, columns, width, value_width
         drop_matrices q, k, v, out
-        void *lse
+        void *row_stats
         drop_bias bias
         int causal
         double scale

@@ -495,7 +495,7 @@ cdef void set_matrices(drop_matrices *m, tuple given, Py_ssize_t item) except *:
         m.stride[i] = <Py_ssize_t>given[1 + i] * item
 
 
-def attend(Team team, tuple gemm, int dtype, tuple sizes, tuple operands, uintptr_t lse, tuple bias,
+def attend(Team team, tuple gemm, int dtype, tuple sizes, tuple operands, uintptr_t row_stats, tuple bias,
            bint causal, double scale, uintptr_t fill, uint64_t key0, uint64_t key1,
            uint64_t threshold, double keep_scale, tuple backward, int threads):
     """Write attention with dropout, or its gradients; return the status (see attention.h).
@@ -519,7 +519,7 @@ def attend(Team team, tuple gemm, int dtype, tuple sizes, tuple operands, uintpt
     set_matrices(&a.k, operands[1], item)
     set_matrices(&a.v, operands[2], item)
     set_matrices(&a.out, operands[3], item)
-    a.lse = <void *>lse
+    a.row_stats = <void *>row_stats
     a.bias.at = NULL
     if bias:
         a.bias.at = <const char *><uintptr_t>bias[0]

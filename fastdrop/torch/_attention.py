@@ -44,7 +44,7 @@ define(
     " bool causal) -> (Tensor, Tensor)"
 )
 define(
-    "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,"
+    "attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor stats,"
     " Tensor key, Tensor? bias, float p, float scale, bool causal) -> (Tensor, Tensor, Tensor)"
 )
 define(
@@ -291,7 +291,7 @@ def _run(
     how: How,
     backward: tuple[Tensor, ...] = (),
 ) -> None:
-    q, k, v, out, lse = operands
+    q, k, v, out, stats = operands
     p, scale, causal = how
     mask = rate(p)
     added: tuple[int, ...] = ()
@@ -304,7 +304,7 @@ def _run(
         CODES[q.dtype],
         (*q.shape[:2], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]),
         tuple(map(_matrices, (q, k, v, out))),
-        lse.data_ptr(),
+        stats.data_ptr(),
         added,
         causal,
         scale,
@@ -326,7 +326,8 @@ def _empty_out(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     strides = rows * heads * width, width, heads * width, 1
     out = q.new_empty_strided((batches, heads, rows, width), strides)
     double = q.dtype is torch.float64
-    return out, q.new_empty(batches, heads, rows, dtype=torch.float64 if double else torch.float32)
+    number = torch.float64 if double else torch.float32
+    return out, q.new_empty(2, batches, heads, rows, dtype=number)
 
 
 def _empty_grad(x: Tensor) -> Tensor:
@@ -340,17 +341,17 @@ def _empty_grad(x: Tensor) -> Tensor:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, key: Key, bias: Tensor | None, how: How
 ) -> tuple[Tensor, Tensor]:
-    out, lse = _empty_out(q, v)
-    _run((*map(_in_rows, (q, k, v)), out, lse), key, bias, how)
-    return out, lse
+    out, stats = _empty_out(q, v)
+    _run((*map(_in_rows, (q, k, v)), out, stats), key, bias, how)
+    return out, stats
 
 
 def _backward(
     grad: Tensor, operands: tuple[Tensor, ...], key: Key, bias: Tensor | None, how: How
 ) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v, out, lse = operands
+    q, k, v, out, stats = operands
     grads = _empty_grad(q), _empty_grad(k), _empty_grad(v)
-    _run((*map(_in_rows, (q, k, v, out)), lse), key, bias, how, (_in_rows(grad), *grads))
+    _run((*map(_in_rows, (q, k, v, out)), stats), key, bias, how, (_in_rows(grad), *grads))
     return grads
 
 
@@ -361,21 +362,21 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, key: Key, how: How
     ) -> Tensor:
-        out, lse = _forward(q, k, v, key, bias, how)
-        ctx.save_for_backward(q, k, v, out, lse, bias)
+        out, stats = _forward(q, k, v, key, bias, how)
+        ctx.save_for_backward(q, k, v, out, stats, bias)
         ctx.key, ctx.how = key, how
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse, bias = ctx.saved_tensors
+        q, k, v, out, stats, bias = ctx.saved_tensors
         grads: tuple[Tensor | None, ...]
         if torch.compiler.is_compiling():  # compiled autograd
-            grads = _BACKWARD(grad, q, k, v, out, lse, key_tensor(*ctx.key), bias, *ctx.how)
+            grads = _BACKWARD(grad, q, k, v, out, stats, key_tensor(*ctx.key), bias, *ctx.how)
         elif torch.is_grad_enabled() or not has_storage(grad):
             grads = _twice_differentiable(q, k, v, key_tensor(*ctx.key), bias, ctx.how, grad)
         else:
-            grads = _backward(grad, (q, k, v, out, lse), ctx.key, bias, ctx.how)
+            grads = _backward(grad, (q, k, v, out, stats), ctx.key, bias, ctx.how)
         return *grads, None, None, None
 
 
@@ -394,12 +395,12 @@ def _attention_backward(
     k: Tensor,
     v: Tensor,
     out: Tensor,
-    lse: Tensor,
+    stats: Tensor,
     key: Tensor,
     bias: Tensor | None,
     *how: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _backward(grad, (q, k, v, out, lse), key_words(key), bias, how)
+    return _backward(grad, (q, k, v, out, stats), key_words(key), bias, how)
 
 
 def _fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
@@ -419,11 +420,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, out, lse, key, bias = ctx.saved_tensors
+    q, k, v, out, stats, key, bias = ctx.saved_tensors
     if torch.is_grad_enabled() and not torch.compiler.is_compiling() and not is_traced(grad):
         grads = _twice_differentiable(q, k, v, key, bias, ctx.how, grad)
     else:
-        grads = _BACKWARD(grad, q, k, v, out, lse, key, bias, *ctx.how)
+        grads = _BACKWARD(grad, q, k, v, out, stats, key, bias, *ctx.how)
     return *grads, None, None, None, None, None
 
 

@@ -232,7 +232,7 @@ def scaled_dot_product_attention(
     -----
     Probability (..., i, j) has the mask's element of that index, as in a dropout of all
     probabilities with the same generator. What is kept for the backward pass is the operands,
-    the output, one number for each row, and the mask's key: none of them may be changed in place
+    the output, two numbers for each row, and the mask's key: none of them may be changed in place
     before. A mask that needs a gradient, and second derivatives, take separate operations, with
     the same mask of dropout.
 

@@ -106,9 +106,8 @@ def test_errors_are_no_larger_than_those_of_separate_operations(dtype, causal):
     assert all(t.dtype is dtype for t in ours)
     for our, their, right in zip(ours, theirs, exact, strict=True):
         error, allowed = ((t.double() - right).square().mean().sqrt() for t in (our, their))
-        # Half precision is computed in single. In single, gradients have the rounding of each
-        # row's log-sum-exp besides.
-        assert error <= allowed * (1.3 if dtype is torch.float32 else 1.0)
+        # Half precision is computed in single. In single both are as good, up to luck.
+        assert error <= allowed * (1.1 if dtype is torch.float32 else 1.0)
 
 
 MASKS = {

@@ -1,6 +1,6 @@
 /* Scores are made for a tile of rows and a block of columns at a time, as many as the second-level cache
- * holds, and never kept. The backward pass makes them again, from the logarithm of each row's sum of
- * exponentials (T. Dao, "FlashAttention-2", arXiv:2307.08691, 2023); the mask needs no memory anyway. */
+ * holds, and never kept. The backward pass makes them again, from each row's largest score and sum of
+ * exponentials (T. Dao et al., "FlashAttention", arXiv:2205.14135, 2022); the mask needs no memory anyway. */
 #include "drivers/attention.h"
 
 #include <math.h>
@@ -220,9 +220,11 @@ static int begin_tile(const work *w, tile *t)
                            (uint64_t *)(t->scratch + w->plan.bits));
 }
 
-static char *lse_of(const work *w, const tile *t)
+/* The largest scores of a tile's rows, or 1 / their sums of exponentials. */
+static char *row_stats_of(const work *w, const tile *t, int is_inverse)
 {
-    return (char *)w->a->lse + (size_t)((t->batch * w->a->heads + t->head) * w->a->rows + t->row) * w->number;
+    const int64_t head = (is_inverse * w->a->batches + t->batch) * w->a->heads + t->head;
+    return (char *)w->a->row_stats + (size_t)(head * w->a->rows + t->row) * w->number;
 }
 
 static void attend_tile(const work *w, tile *t)
@@ -245,7 +247,9 @@ static void attend_tile(const work *w, tile *t)
         const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->scratch + w->plan.v, &v_pitch);
         multiply(w, 0, 0, t->rows, a->value_width, n, 1, scores, n, v, v_pitch, c > 0, out, pitch);
     }
-    w->softmax->end(highest, total, (size_t)t->rows, a->keep_scale, factor, lse_of(w, t));
+    memcpy(row_stats_of(w, t, 0), highest, (size_t)t->rows * w->number);
+    w->softmax->end(highest, total, (size_t)t->rows, 1, row_stats_of(w, t, 1), change);
+    w->softmax->end(highest, total, (size_t)t->rows, a->keep_scale, factor, change);
     w->softmax->multiply(out, (size_t)pitch, (size_t)t->rows, (size_t)a->value_width, factor);
     write_rows(w, &a->out, t->batch, t->head, t->row, t->rows, a->value_width, out);
 }
@@ -302,9 +306,10 @@ static void go_back_tile(const work *w, tile *t, const column_sums *sums)
         const int64_t left = a->columns - c, n = left < p->columns ? left : p->columns;
         const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->scratch + p->k, &k_pitch);
         const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->scratch + p->v, &v_pitch);
-        const drop_tile block = make_scores(w, t, c, k, k_pitch);
+        drop_tile block = make_scores(w, t, c, k, k_pitch);
+        block.inverse = row_stats_of(w, t, 1);
         multiply(w, 0, 1, t->rows, n, a->value_width, 1, t->grad, t->grad_pitch, v, v_pitch, 0, grads, n);
-        w->softmax->backward(&block, scores, grads, lse_of(w, t), row_numbers(w, t, DELTA));
+        w->softmax->backward(&block, scores, grads, row_stats_of(w, t, 0), row_numbers(w, t, DELTA));
         char *dv = sums->dv + c * sums->dv_pitch * (ptrdiff_t)w->number;
         char *dk = sums->dk + c * sums->dk_pitch * (ptrdiff_t)w->number;
         multiply(w, 1, 0, n, a->value_width, t->rows, 1, scores, n, t->grad, t->grad_pitch, 1, dv, sums->dv_pitch);

@@ -29,7 +29,7 @@ typedef struct {
     int64_t batches, heads, groups; /* groups: heads of k and v, of which each serves heads / groups of q */
     int64_t rows, columns, width, value_width;
     drop_matrices q, k, v, out;
-    void *lse; /* numbers of dtype's precision: batches x heads x rows */
+    void *row_stats; /* each row's largest score, then 1 / its sum: 2 x batches x heads x rows numbers */
     drop_bias bias;
     int causal;
     double scale, keep_scale;

@@ -161,13 +161,14 @@ typedef struct {
     const uint64_t *keep; /* or NULL: all are kept. Row r, column c has bit `bit + r * bit_pitch + c` */
     uint64_t bit, bit_pitch;
     double keep_scale;
+    const void *inverse; /* for the backward pass, or NULL: what each row's exponentials are multiplied by */
 } drop_tile;
 
 /* Softmax with dropout in one precision: see softmax_body.h. */
 typedef struct {
     void (*forward)(const drop_tile *tile, const void *x, void *y, void *highest, void *total, void *change);
     void (*end)(const void *highest, const void *total, size_t rows, double keep_scale, void *factors, void *lse);
-    void (*backward)(const drop_tile *tile, void *x, void *grad, const void *lse, const void *delta);
+    void (*backward)(const drop_tile *tile, void *x, void *grad, const void *highest, const void *delta);
     void (*multiply)(void *x, size_t pitch, size_t rows, size_t columns, const void *factors);
     void (*normalize)(const drop_tile *tile, void *y, const void *factors);
     void (*products)(const drop_tile *tile, const void *y, const void *grad, const void *factors, void *sums);

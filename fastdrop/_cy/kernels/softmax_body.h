@@ -126,9 +126,10 @@ static void P(softmax)(const drop_tile *t, const void *x, void *y, void *highest
 }
 
 DROP_INLINE void P(softmax_grad_of_word)(int end, const NUMBER *x, const NUMBER *bias, const drop_tile *t, NUMBER base,
-                                         NUMBER delta, uint64_t bits, const NUMBER *grad, NUMBER *y, NUMBER *dx)
+                                         NUMBER keep_scale, NUMBER delta, uint64_t bits, const NUMBER *grad,
+                                         NUMBER *y, NUMBER *dx)
 {
-    const NUMBER scale = (NUMBER)t->scale, keep_scale = (NUMBER)t->keep_scale;
+    const NUMBER scale = (NUMBER)t->scale;
     DROP_IN_MEMORY(bits);
     for (int at = 0; at < end; at += PER) {
         const V p = P(exp_below)(P(score)(x + at, bias ? bias + at : NULL, scale) - base);
@@ -139,18 +140,21 @@ DROP_INLINE void P(softmax_grad_of_word)(int end, const NUMBER *x, const NUMBER 
 }
 
 DROP_INLINE void P(softmax_grad_row)(const drop_tile *t, size_t r, NUMBER *x, const NUMBER *bias, NUMBER *grad,
-                                     NUMBER lse, NUMBER delta)
+                                     NUMBER highest, NUMBER delta)
 {
+    /* Factors of the row instead of its exponentials. By 1 they stay what they are. */
+    const NUMBER inverse = t->inverse ? ((const NUMBER *)t->inverse)[r] : 1;
+    const NUMBER keep_scale = (NUMBER)t->keep_scale * inverse, moved = delta * inverse;
     const size_t n = columns_of_row(t, r), left = n % 64, whole = n - left;
-    const NUMBER base = lse == -INFINITY ? INFINITY : lse; /* all of the row is masked */
+    const NUMBER base = highest == -INFINITY ? INFINITY : highest; /* all of the row is masked */
     P(softmax_rest) rest;
     for (size_t c = 0; c < whole; c += 64)
-        P(softmax_grad_of_word)(64, x + c, bias ? bias + c : NULL, t, base, delta, bits_of_row(t, r, c), grad + c,
+        P(softmax_grad_of_word)(64, x + c, bias ? bias + c : NULL, t, base, keep_scale, moved, bits_of_row(t, r, c), grad + c,
                                 x + c, grad + c);
     if (left) {
         const int end = P(softmax_copy_rest)(&rest, x + whole, bias ? bias + whole : NULL, left);
         P(copy_rest)(rest.grad, grad + whole, left);
-        P(softmax_grad_of_word)(end, rest.x, rest.bias, t, base, delta, bits_of_row(t, r, whole), rest.grad,
+        P(softmax_grad_of_word)(end, rest.x, rest.bias, t, base, keep_scale, moved, bits_of_row(t, r, whole), rest.grad,
                                 rest.x, rest.grad);
         copy_bytes(x + whole, rest.x, left * sizeof *x);
         copy_bytes(grad + whole, rest.grad, left * sizeof *grad);
@@ -161,14 +165,15 @@ DROP_INLINE void P(softmax_grad_row)(const drop_tile *t, size_t r, NUMBER *x, co
 
 /* The backward pass, from scores again: x becomes the dropped probabilities, and `grad`, which is their
  * gradient, that of the scores, but for the factor `scale`. `delta` is a row's sum of gradient times dropped
- * probability. */
-static void P(softmax_backward)(const drop_tile *t, void *x, void *grad, const void *lse, const void *delta)
+ * probability. `highest` is its largest score, with t->inverse one by its sum of exponentials; or, without that, the
+ * logarithm of the sum of exponentials of its scores. */
+static void P(softmax_backward)(const drop_tile *t, void *x, void *grad, const void *highest, const void *delta)
 {
     for (size_t r = 0; r < t->rows; r++) {
         NUMBER *row = (NUMBER *)x + r * t->pitch, *grad_row = (NUMBER *)grad + r * t->pitch;
-        const NUMBER l = ((const NUMBER *)lse)[r], d = ((const NUMBER *)delta)[r], *bias = t->bias;
-        if (bias) P(softmax_grad_row)(t, r, row, bias + r * t->bias_pitch, grad_row, l, d);
-        else P(softmax_grad_row)(t, r, row, NULL, grad_row, l, d);
+        const NUMBER h = ((const NUMBER *)highest)[r], d = ((const NUMBER *)delta)[r], *bias = t->bias;
+        if (bias) P(softmax_grad_row)(t, r, row, bias + r * t->bias_pitch, grad_row, h, d);
+        else P(softmax_grad_row)(t, r, row, NULL, grad_row, h, d);
     }
 }
 
