@@ -505,6 +505,7 @@ def test_a_generator_is_refused_in_a_recomputation():
 
 INDUCTOR = pytest.param(
     "inductor",
+    False,
     marks=[
         pytest.mark.slow,
         pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler"),
@@ -512,8 +513,10 @@ INDUCTOR = pytest.param(
 )
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager", INDUCTOR])
-@pytest.mark.parametrize("dynamic", [False, True])
+GRAPHS = [(backend, dynamic) for backend in ("eager", "aot_eager") for dynamic in (False, True)]
+
+
+@pytest.mark.parametrize(("backend", "dynamic"), [*GRAPHS, INDUCTOR])
 def test_compiled(backend, dynamic):
     torch._dynamo.reset()
     q, k, v = tensors(*((2, 2, 140, 8),) * 3)
