@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from operator import index
 from typing import Any
 
@@ -23,6 +24,16 @@ def as_count(value: Any, name: str) -> int:
     if count < 0:
         raise ValueError(f"{name} must be 0 or more, but got {shown(count)}")
     return count
+
+
+def as_float(value: Any, name: str) -> float:
+    """Return a real number as a float, infinite if no float can hold it, or raise TypeError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number, but got {shown(value)}")
+    try:
+        return float(value)
+    except OverflowError:  # an int that no float can hold
+        return math.inf
 
 
 # States come from files. Any fault in one is a ValueError, raised before anything

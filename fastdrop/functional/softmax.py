@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
@@ -14,7 +12,7 @@ from .._formulas.softmax import Scores
 from ..arrays import Array, check_array, check_class, prepare
 from ..backends import Draw
 from ..backends.form import narrowed, widened
-from ..checks import shown
+from ..checks import as_float, shown
 from ..mask_format import rate
 from ..masks.base import KeepMask, check_mask
 from ..masks.mask import Mask
@@ -371,12 +369,7 @@ def check_alike(a: Any, name: str, other: Array, of: str) -> None:
 
 def checked_scale(scale: Any, number: np.dtype[Any]) -> float:
     """Return a float that is finite as a number of a dtype, or raise TypeError or ValueError."""
-    if isinstance(scale, bool) or not isinstance(scale, numbers.Real):
-        raise TypeError(f"scale must be a real number, but got {shown(scale)}")
-    try:
-        value = float(scale)
-    except OverflowError:  # an int that no float can hold
-        value = math.inf
+    value = as_float(scale, "scale")
     with np.errstate(over="ignore"):
         is_finite = np.isfinite(number.type(value))
     if not is_finite:

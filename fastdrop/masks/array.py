@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import numbers
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +12,7 @@ import numpy as np
 from .. import backends
 from ..arrays import Array, check_class
 from ..backends.form import Form
-from ..checks import entry, shown, stored_float
+from ..checks import as_float, entry, shown, stored_float
 from ..mask_format import rate, stored_rate
 from ..sharing import as_ints, c_strides, mask_strides
 from .base import KeepMask, picked, stored_shape
@@ -245,12 +244,7 @@ def _checked_scale(p: Any, scale: Any) -> tuple[float | None, float]:
     if scale is None:
         checked = rate(p)
         return checked.p, checked.scale
-    if isinstance(scale, bool) or not isinstance(scale, numbers.Real):
-        raise TypeError(f"scale must be a real number, but got {shown(scale)}")
-    try:
-        number = float(scale)
-    except OverflowError:  # an int that no float can hold
-        number = math.inf
+    number = as_float(scale, "scale")
     if not 0.0 <= number < math.inf:
         raise ValueError(f"scale must be 0 or more, and finite, but got {shown(scale)}")
     return None, number

@@ -223,9 +223,9 @@ def _attention_kernel() -> Callable[..., Tensor]:
 
     def attention(call: Call) -> Tensor:
         operands = spread(call)
-        if is_known(operands) and is_fused(operands):
-            return attend(operands)
-        with unspent():
+        if is_known(operands):
+            return attend(operands) if is_fused(operands) else torchs(call)
+        with unspent():  # what fastdrop does not know, torch may refuse
             return torchs(call)
 
     def torchs(call: Call) -> Tensor:
