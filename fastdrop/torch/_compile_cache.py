@@ -1,14 +1,18 @@
-"""Adds fastdrop's version and state to the key of torch.compile's caches on disk.
+"""Adds fastdrop's version, operators and state to the key of torch.compile's caches on disk.
 
 torch makes the key from a graph before it looks into dropout's operators, so the key does not
-show whether fastdrop computes them. Without this module, a process might use a graph that
-another process, with or without fastdrop, has compiled.
+show whether fastdrop computes them. Nor does it show what fastdrop's own operators return: they
+are names in a graph. Without this module, a process might use a graph that another process has
+compiled, without fastdrop or with another fastdrop.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import torch.compiler.config as config
@@ -17,11 +21,20 @@ from .._version import __version__
 from ..mask_format import FORMAT
 from ._internals import UNKNOWN
 
-_VERSION: Final = f"fastdrop {__version__}, mask format {FORMAT}"
+_FOLDER: Final = Path(__file__).parent
+
+
+@cache
+def digest(folder: Path) -> str:
+    """Return a hash of the modules in a folder: what defines the operators and their results."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        found.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def tag(is_enabled: Callable[[], bool]) -> Callable[[], None]:
-    """Add fastdrop's version, and whether it is enabled, to the caches' key from now on.
+    """Add fastdrop's version and operators, and if it is enabled, to the caches' key from now on.
 
     A tag that users have set or will set stays in the key.
 
@@ -32,7 +45,8 @@ def tag(is_enabled: Callable[[], bool]) -> Callable[[], None]:
     """
 
     def ours() -> str:
-        return f"{_VERSION}, enabled" if is_enabled() else _VERSION
+        version = f"fastdrop {__version__}, mask format {FORMAT}, operators {digest(_FOLDER)}"
+        return f"{version}, enabled" if is_enabled() else version
 
     # The value of a setting is thread-local, but its entry belongs to the process.
     entry: Any = getattr(config, "_config", {}).get("cache_key_tag")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 
+from torch.compiler import config
 from torch_support import in_a_fresh_process
+
+import fastdrop.torch
+from fastdrop.torch._compile_cache import digest
 
 # Raises unless a compiled function drops what it drops when run as it is, with its gradient:
 # where inductor's random numbers are torch's own, a seed gives both the same.
@@ -61,6 +66,17 @@ ORDERS = {
 def test_compile_caches_on_disk(tmp_path, order):
     for states in ORDERS[order]:
         in_a_fresh_process(COMPILE, *states, TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+
+
+def test_a_changed_operator_is_another_key(tmp_path):
+    """A graph on disk names an operator. What it returns may have changed since."""
+    folder = Path(fastdrop.torch.__file__).parent
+    assert digest(folder) in config.cache_key_tag
+    for change in ("", "# changed"):
+        copy = shutil.copytree(folder, tmp_path / f"torch{len(change)}")
+        with (copy / "_attention.py").open("a") as file:
+            file.write(change)
+        assert (digest(copy) == digest(folder)) == (change == "")
 
 
 # Prints for each state which kinds of graph mention fastdrop, and which torch's random numbers.
