@@ -102,13 +102,35 @@ def check_class(x: Any, name: str) -> None:
     raise TypeError(f"{name} must be a numpy.ndarray, but got {kind}")
 
 
+def check_real(x: Any, name: str, purpose: str) -> None:
+    """Raise TypeError unless `x` is a plain array of a real dtype."""
+    check_array(x, name)
+    if x.dtype.kind == "c":
+        raise TypeError(f"{name} must be of a real dtype for {purpose}, but got {x.dtype}")
+
+
+def check_alike(a: Any, name: str, x: Array, source: str) -> None:
+    """Raise an error unless `a` is a plain array of x's shape and dtype."""
+    check_array(a, name)
+    if a.shape != x.shape:
+        raise ValueError(f"{name} must have {source}'s shape {x.shape}, but got {a.shape}")
+    if a.dtype != x.dtype:
+        raise TypeError(f"{name} must have {source}'s dtype {x.dtype}, but got {a.dtype}")
+
+
+def broadcast(a: Array, name: str, shape: tuple[int, ...], whose: str = "") -> Array:
+    """Return `a` in a shape, or raise ValueError, which names it as `whose` shape."""
+    try:
+        return np.broadcast_to(a, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} must have {whose}shape {shape} or broadcast to it, but got {a.shape}"
+        ) from None
+
+
 def check_out(out: Any, x: Array, name: str = "out", source: str = "x") -> None:
     """Raise an error unless `out` can take a result computed from `x` by elements."""
-    check_array(out, name)
-    if out.shape != x.shape:
-        raise ValueError(f"{name} must have {source}'s shape {x.shape}, but got {out.shape}")
-    if out.dtype != x.dtype:
-        raise TypeError(f"{name} must have {source}'s dtype {x.dtype}, but got {out.dtype}")
+    check_alike(out, name, x, source)
     check_writable(out, name)
     if out is not x and not _same_memory(out, x) and np.shares_memory(out, x):
         raise ValueError(

@@ -92,6 +92,12 @@ def rate(p: Any) -> Rate:
     return known_rate(p) or _new_rate(p)
 
 
+def effective_rate(p: Any, training: bool) -> Rate:
+    """Return the rate to drop with, 0 out of training, and check p in both modes."""
+    checked = rate(p)
+    return checked if training else rate(0.0)
+
+
 def stored_rate(p: Any) -> Rate:
     """Return the `Rate` of a probability from a state. All its errors are ValueErrors."""
     try:

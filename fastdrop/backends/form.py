@@ -95,7 +95,8 @@ def widened(x: Array) -> Array:
 
 
 def narrowed(x: Array, dtype: np.dtype[Any]) -> Array:
-    """Return x rounded to the nearest number of a dtype, ties to even."""
+    """Return x rounded to the nearest number of a dtype, ties to even. Overflow is no error."""
     if dtype_name(dtype) == "bfloat16":
         return to_bfloat16(x).view(dtype)
-    return x.astype(dtype, copy=False)
+    with np.errstate(all="ignore"):
+        return x.astype(dtype, copy=False)

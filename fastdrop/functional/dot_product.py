@@ -10,13 +10,13 @@ import numpy as np
 
 from .. import backends
 from .._formulas.softmax import Scores
-from ..arrays import Array
+from ..arrays import Array, check_alike, check_real
 from ..backends import Draw
 from ..backends.form import narrowed, widened
-from ..mask_format import rate
+from ..mask_format import effective_rate
 from ..masks.mask import Mask
 from ..rng import as_rng
-from .softmax import bias_rows, check_alike, check_real, checked_bias, checked_scale, number_of
+from .softmax import bias_rows, checked_bias, checked_scale, number_of, write
 
 if TYPE_CHECKING:
     from ..rng import RNGLike
@@ -137,11 +137,11 @@ def attention(
     >>> [gradient.shape for gradient in saved.backward(np.ones_like(out))]
     [(2, 5, 4), (2, 5, 4), (2, 5, 4)]
     """
-    checked = rate(p)
+    checked = effective_rate(p, training)
     operands = _Operands(q, k, v, mask, causal, scale)
     source = as_rng(rng)  # a bad one is refused before memory is allocated
     shape = operands.shape
-    with backends.reserved(source, checked if training else rate(0.0), math.prod(shape)) as draw:
+    with backends.reserved(source, checked, math.prod(shape)) as draw:
         out, lse = operands.attend(draw if draw.rate.p else None)
     if not return_saved:
         return out
@@ -304,7 +304,7 @@ class _Operands:
                 sums = lse.reshape(-1)[tile.first : tile.first + tile.length]
                 here = self._draw_of(draw, tile)
                 backends.current().softmax(here, self._scores(heads, tile), rows, rows, sums)
-                _write(out[heads.at][:, tile.rows], np.matmul(scores, v[:, :n]))
+                write(np.matmul(scores, v[:, :n]), out[heads.at][:, tile.rows])
         batch = self.shape[:-2]
         return out.reshape(*batch, *out.shape[-2:]), lse.reshape(*batch, self.rows)
 
@@ -334,9 +334,9 @@ class _Operands:
                 )
                 of_v[:, :n] += np.matmul(scores.swapaxes(1, 2), g)
                 of_k[:, :n] += np.matmul(slopes.swapaxes(1, 2), q)
-                _write(dq[heads.at][:, tile.rows], self._scaled(np.matmul(slopes, k[:, :n])))
-            _write(dk[heads.at], self._scaled(of_k))
-            _write(dv[heads.at], of_v)
+                write(self._scaled(np.matmul(slopes, k[:, :n])), dq[heads.at][:, tile.rows])
+            write(self._scaled(of_k), dk[heads.at])
+            write(of_v, dv[heads.at])
         return tuple(map(_summed, sums, self.given))  # type: ignore[return-value]
 
     def _scaled(self, products: Array) -> Array:
@@ -368,7 +368,7 @@ class _Room:
 def _checked_batch(q: Any, k: Any, v: Any) -> tuple[int, ...]:
     """Return the leading dimensions of the scores, or raise TypeError or ValueError."""
     for name, a, shape in (("q", q, "L, D"), ("k", k, "S, D"), ("v", v, "S, E")):
-        check_real(a, name)
+        check_real(a, name, "a softmax")
         if a.ndim < 2:
             raise ValueError(
                 f"{name} must have at least 2 dimensions, (..., {shape}), but got shape {a.shape}"
@@ -405,11 +405,6 @@ def _side_by_side(a: Array) -> bool:
     return (by_column == 1 and by_row >= columns) or (by_row == 1 and by_column >= rows)
 
 
-def _write(out: Array, numbers: Array) -> None:
-    with np.errstate(all="ignore"):
-        out[...] = narrowed(numbers, out.dtype)
-
-
 def _summed(gradient: Array, a: Array) -> Array:
     """Return the gradient with respect to `a`, summed over what was broadcast."""
     axes = gradient.ndim - a.ndim
@@ -417,7 +412,4 @@ def _summed(gradient: Array, a: Array) -> Array:
         gradient = gradient.sum(axis=tuple(range(max(axes, 0))))
         short = tuple(i for i, n in enumerate(a.shape) if n == 1 and gradient.shape[i] != 1)
         gradient = gradient.sum(axis=short, keepdims=True)
-    if gradient.dtype == a.dtype:
-        return gradient
-    with np.errstate(all="ignore"):
-        return narrowed(gradient, a.dtype)
+    return gradient if gradient.dtype == a.dtype else narrowed(gradient, a.dtype)

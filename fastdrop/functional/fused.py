@@ -15,10 +15,10 @@ import numpy as np
 
 from .. import backends
 from .._formulas.activations import ACTIVATIONS
-from ..arrays import Array, check_array, prepare
+from ..arrays import Array, broadcast, check_array, check_real, prepare
 from ..backends.form import SCALE, Form
 from ..checks import as_count, shown
-from ..mask_format import Rate, rate
+from ..mask_format import effective_rate
 from ..masks.base import KeepMask, check_mask
 from ..masks.mask import Mask
 from ..rng import as_rng
@@ -351,7 +351,7 @@ def act_dropout_backward(
     """
     kind = f"{_checked_activation(activation)}_grad"
     check_mask(mask, KeepMask)
-    _check_real(grad, "grad")
+    check_real(grad, "grad", "an activation")
     form = Form(kind, operands=(_operand(x, grad, "x", out, "grad"),))
     y = prepare(grad, False, out)
     mask.write(form, grad, y)
@@ -529,7 +529,7 @@ def mc_dropout(
     ((1000, 3), True)
     """
     check_array(x)
-    checked, shape = _rate(p, training), (as_count(samples, "samples"), *x.shape)
+    checked, shape = effective_rate(p, training), (as_count(samples, "samples"), *x.shape)
     if max(math.prod(shape) * x.itemsize, shape[0]) > sys.maxsize:
         raise ValueError(
             f"samples must be few enough for an array in memory, but got {shown(samples)}"
@@ -557,14 +557,14 @@ def _run(
     out: Array | None,
 ) -> tuple[Array, KeepMask]:
     if kind in ACTIVATIONS:
-        _check_real(x, "x")
+        check_real(x, "x", "an activation")
     else:
         check_array(x)
     if given is not None:
         check_mask(given, KeepMask)
         if rng is not None:
             raise ValueError("only one of rng and mask may be given, but got both")
-    checked = _rate(p, training)
+    checked = effective_rate(p, training)
     to = (x, "x", "x, with inplace=True,") if inplace and out is None else (out,)
     form = Form(kind, operands=tuple(_operand(a, x, name, *to) for name, a in operands.items()))
     if given is not None and training:
@@ -577,12 +577,6 @@ def _run(
         mask = Mask(draw, x.shape)
         mask.write(form, x, y)
     return y, mask
-
-
-def _rate(p: float, training: bool) -> Rate:
-    """Return the rate to drop with, and check p out of training, too."""
-    checked = rate(p)
-    return checked if training else rate(0.0)
 
 
 def _operand(
@@ -599,12 +593,7 @@ def _operand(
         _check_apart(out, a, name, written)
     if a.shape == x.shape:
         return a  # type: ignore[no-any-return]
-    try:
-        return np.broadcast_to(a, x.shape)
-    except ValueError:
-        raise ValueError(
-            f"{name} must have {of}'s shape {x.shape} or broadcast to it, but got {a.shape}"
-        ) from None
+    return broadcast(a, name, x.shape, f"{of}'s ")
 
 
 def _check_apart(out: Any, a: Array, name: str, written: str = "out") -> None:
@@ -619,9 +608,3 @@ def _checked_activation(activation: Any) -> str:
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {list(ACTIVATIONS)}, but got {activation!r}")
     return activation
-
-
-def _check_real(x: Any, name: str) -> None:
-    check_array(x, name)
-    if x.dtype.kind == "c":
-        raise TypeError(f"{name} must be of a real dtype for an activation, but got {x.dtype}")

@@ -9,11 +9,11 @@ import numpy as np
 
 from .. import backends
 from .._formulas.softmax import Scores
-from ..arrays import Array, check_array, check_class, prepare
+from ..arrays import Array, broadcast, check_alike, check_array, check_class, check_real, prepare
 from ..backends import Draw
 from ..backends.form import narrowed, widened
 from ..checks import as_float, shown
-from ..mask_format import rate
+from ..mask_format import effective_rate
 from ..masks.base import KeepMask, check_mask
 from ..masks.mask import Mask
 from ..rng import as_rng
@@ -134,9 +134,8 @@ def softmax_dropout(
     >>> bool(np.allclose(y, again, rtol=1e-15))
     True
     """
-    check_real(x, "x")
-    checked = rate(p)
-    checked = checked if training else rate(0.0)
+    check_real(x, "x", "a softmax")
+    checked = effective_rate(p, training)
     rows = Rows(x, axis, scale, bias, causal)
     source = as_rng(rng)  # a bad one is refused before memory is allocated
     written = x if inplace and out is None else out
@@ -150,7 +149,7 @@ def softmax_dropout(
         rows.softmax(draw if fused and checked.p else None, made)
         if checked.p and not fused:
             mask.apply(made, made)
-        _write(made, y)
+        write(made, y)
     return (y, mask) if return_mask else y
 
 
@@ -208,7 +207,7 @@ def softmax_dropout_backward(
     array([[ 0.082, -0.022, -0.06 ]])
     """
     check_mask(mask, KeepMask)
-    check_real(grad, "grad")
+    check_real(grad, "grad", "a softmax")
     check_alike(x, "x", grad, "grad")
     if mask.shape != grad.shape:
         raise ValueError(f"grad must have the mask's shape {mask.shape}, but got {grad.shape}")
@@ -225,7 +224,7 @@ def softmax_dropout_backward(
     rows.go_back(made)
     if rows.scale != 1.0:
         np.multiply(made, made.dtype.type(rows.scale), out=made)
-    _write(made, y)
+    write(made, y)
     return y
 
 
@@ -319,13 +318,13 @@ def _repeats_within(bias: Array) -> bool:
     )
 
 
-def _write(made: Array, y: Array) -> None:
-    if made is not y:
-        with np.errstate(all="ignore"):
-            y[...] = narrowed(made, y.dtype)
-
-
 # --- What attention needs too ---------------------------------------------------------------------
+
+
+def write(numbers: Array, out: Array) -> None:
+    """Write what was computed to `out`, rounded to its dtype; nothing if it is there already."""
+    if numbers is not out:
+        out[...] = narrowed(numbers, out.dtype)
 
 
 def number_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -351,22 +350,6 @@ def bias_rows(bias: Array, number: np.dtype[Any]) -> Array:
     return flat_rows(bias, number)
 
 
-def check_real(x: Any, name: str) -> None:
-    """Raise TypeError unless x is a plain array of a real dtype."""
-    check_array(x, name)
-    if x.dtype.kind == "c":
-        raise TypeError(f"{name} must be of a real dtype for a softmax, but got {x.dtype}")
-
-
-def check_alike(a: Any, name: str, other: Array, of: str) -> None:
-    """Raise an error unless `a` is an array of another one's shape and dtype."""
-    check_array(a, name)
-    if a.dtype != other.dtype:
-        raise TypeError(f"{name} must have {of}'s dtype {other.dtype}, but got {a.dtype}")
-    if a.shape != other.shape:
-        raise ValueError(f"{name} must have {of}'s shape {other.shape}, but got {a.shape}")
-
-
 def checked_scale(scale: Any, number: np.dtype[Any]) -> float:
     """Return a float that is finite as a number of a dtype, or raise TypeError or ValueError."""
     value = as_float(scale, "scale")
@@ -384,9 +367,4 @@ def checked_bias(
     check_class(bias, name)
     if bias.dtype not in (dtype, np.dtype(np.bool_)):
         raise TypeError(f"{name} must be of bool or of {of}'s dtype {dtype}, but got {bias.dtype}")
-    try:
-        return np.broadcast_to(bias, shape)
-    except ValueError:
-        raise ValueError(
-            f"{name} must have shape {shape} or broadcast to it, but got {bias.shape}"
-        ) from None
+    return broadcast(bias, name, shape)
