@@ -48,11 +48,12 @@ class Scores(NamedTuple):
     row: int = 0
     width: int = 0
 
-    def ends(self, rows: int, columns: int) -> NDArray[np.intp]:
-        """Return how many columns of each row count."""
+    def counts(self, rows: int, columns: int) -> NDArray[np.bool_]:
+        """Return which elements of the rows count."""
         if not self.causal:
-            return np.full(rows, columns)
-        return np.minimum((self.row + np.arange(rows)) % self.causal + 1, columns)
+            return np.ones((rows, columns), np.bool_)
+        ends = (self.row + np.arange(rows)) % self.causal + 1
+        return np.arange(columns) < ends[:, None]
 
     def of(self, x: Reals) -> Reals:
         """Return the scores of x's rows, -inf where columns do not count."""
@@ -60,8 +61,7 @@ class Scores(NamedTuple):
         score: Reals = x * x.dtype.type(self.scale)
         if self.bias is not None:
             score = score + self.bias[np.arange(rows) % len(self.bias)]
-        counts = np.arange(columns) < self.ends(rows, columns)[:, None]
-        return np.where(counts, score, x.dtype.type(-np.inf))
+        return np.where(self.counts(rows, columns), score, x.dtype.type(-np.inf))
 
 
 def softmax(
@@ -72,7 +72,7 @@ def softmax(
     A row in which nothing counts is 0, and its logarithm -inf.
     """
     e, factor, lse = _exponentials(scores, keep_scale, x)
-    counts = np.arange(x.shape[1]) < scores.ends(*x.shape)[:, None]
+    counts = scores.counts(*x.shape)
     return _only(counts if kept is None else counts & kept, e * factor[:, None]), lse
 
 
@@ -90,7 +90,7 @@ def softmax_backward(
     `grad` is that with respect to the dropped probabilities, and `delta` each row's sum of their
     product. `lse` is what `softmax` returned. Without both, they are computed.
     """
-    counts = np.arange(x.shape[1]) < scores.ends(*x.shape)[:, None]
+    counts = scores.counts(*x.shape)
     kept = counts if kept is None else counts & kept
     if lse is None or delta is None:
         e, factor, lse = _exponentials(scores, keep_scale, x)
