@@ -35,7 +35,7 @@ from ._masks import (
     new_key,
     new_key_tensor,
 )
-from ._operators import RANDOM, always_saved, define, library, masked, refuse_no_memory
+from ._operators import RANDOM, define, library, masked, new_saved_key
 
 DTYPES: Final = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -223,9 +223,7 @@ def attend_by_math(call: Call, generator: torch.Generator | None = None) -> Tens
 
 def _new_key(call: Call, generator: torch.Generator | None) -> Tensor:
     if any(is_traced(t) for t in tensors_of(call)):
-        refuse_no_memory(call.query)
-        with always_saved():
-            return new_key_tensor(generator)
+        return new_saved_key(call.query, generator)
     if generator is not None:
         refuse_recomputation()
     return new_key_tensor(generator)

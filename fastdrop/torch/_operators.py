@@ -35,11 +35,9 @@ def define(schema: str, tags: tuple[torch.Tag, ...] = _COMPLIANT) -> None:
 
 
 define(
-    "masked(Tensor x, Tensor key, float p, float scale, float shift=0., float dropped=0.)"
-    " -> Tensor",
-    _COMPLIANT,
+    "masked(Tensor x, Tensor key, float p, float scale, float shift=0., float dropped=0.) -> Tensor"
 )
-define("keep(Tensor key, SymInt[] size, float p) -> Tensor", _COMPLIANT)
+define("keep(Tensor key, SymInt[] size, float p) -> Tensor")
 define(
     "dropout(Tensor x, float p, float scale, float shift, float dropped, bool channelwise)"
     " -> Tensor",
@@ -107,9 +105,7 @@ def dropout(
     channelwise: bool,
 ) -> Tensor:
     """Return x * scale + shift where a new mask keeps, and `dropped` elsewhere, with operators."""
-    refuse_no_memory(x)
-    with always_saved():
-        key = new_key_tensor(generator)
+    key = new_saved_key(x, generator)
     if not channelwise or x.dim() <= 2:
         return masked(x, key, p, scale, shift, dropped)
     if not shift:
@@ -131,7 +127,14 @@ def by_mask(x: Tensor, kept: Tensor, scale: float, shift: float, dropped: float)
     return (x * factor + offset).to(x.dtype)
 
 
-def refuse_no_memory(x: Tensor) -> None:
+def new_saved_key(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw the key of x's mask by an operator whose result the backward pass reads, not repeats."""
+    _refuse_no_memory(x)
+    with _always_saved():
+        return new_key_tensor(generator)
+
+
+def _refuse_no_memory(x: Tensor) -> None:
     """Raise an error if torch would save nothing, and so draw another key in the backward pass."""
     functorch = sys.modules.get("torch._functorch.config")
     if x.requires_grad and getattr(functorch, "activation_memory_budget", 1.0) == 0.0:
@@ -142,7 +145,7 @@ def refuse_no_memory(x: Tensor) -> None:
 
 
 @contextmanager
-def always_saved() -> Iterator[None]:
+def _always_saved() -> Iterator[None]:
     """Mark the operators traced inside, so that partitioners save their results."""
     meta = traceback.get_current_meta()
     before = meta.get("recompute")
