@@ -62,7 +62,8 @@ cdef extern from "kernels/numpy_dtypes.h":
 
 cdef extern from "runtime/isa.h":
     const char *const *drop_isa_names()
-    const drop_kernels *drop_choose_isa(const char *)
+    bint drop_choose_isa(const char *)
+    const drop_kernels *drop_chosen_kernels() nogil
     const char *drop_generator_name(drop_generator)
     fastdrop_fill drop_generator_fill(drop_generator)
     fastdrop_fill drop_chosen_fill(fastdrop_fill) nogil

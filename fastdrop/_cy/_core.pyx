@@ -13,7 +13,7 @@ cnp.import_array()
 # Counted up after each change of a name or of arguments here: see __init__.py.
 INTERFACE = 4
 
-cdef const drop_kernels *kernels = drop_choose_isa(NULL)
+drop_choose_isa(NULL)
 
 
 def available_isas():
@@ -28,16 +28,13 @@ def available_isas():
 
 def choose_isa(name):
     """Make a named instruction set's kernels the ones that run."""
-    global kernels
-    cdef const drop_kernels *chosen = drop_choose_isa(name.encode())
-    if chosen == NULL:
+    if not drop_choose_isa(name.encode()):
         raise ValueError(f"FASTDROP_ISA must be one of {available_isas()} here, but got {name!r}")
-    kernels = chosen
 
 
 def isa():
     """Return the instruction set whose kernels run."""
-    return kernels.name.decode()
+    return drop_chosen_kernels().name.decode()
 
 
 def newest_pipeline():
@@ -241,9 +238,9 @@ cdef int run(drop_operation *op, int threads, const drop_team *team) noexcept:
     cdef int status
     # Giving the GIL up and taking it back costs as much as a small array does.
     if count_elements(&op.arrays) <= DROP_BLOCK:
-        return drop_evaluate(kernels, op, by)
+        return drop_evaluate(drop_chosen_kernels(), op, by)
     with nogil:
-        status = drop_evaluate(kernels, op, by)
+        status = drop_evaluate(drop_chosen_kernels(), op, by)
     return status
 
 
@@ -356,7 +353,7 @@ cdef int run_bits(const drop_mask *mask, uint64_t first, uint64_t n, void *out, 
     cdef drop_workers by = drop_workers(threads, team)
     cdef int status
     with nogil:
-        status = drop_bits(kernels, mask, first, n, <uint8_t *>out, item, by)
+        status = drop_bits(drop_chosen_kernels(), mask, first, n, <uint8_t *>out, item, by)
     return status
 
 
@@ -433,7 +430,7 @@ def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double 
     set_output(&arrays, y, 1)
     set_array(&arrays, 1, x)
     with nogil:
-        status = drop_add_noise(kernels, &noise, &arrays, by)
+        status = drop_add_noise(drop_chosen_kernels(), &noise, &arrays, by)
     return status
 
 
@@ -481,9 +478,9 @@ def softmax(tuple drawn, double keep_scale, uint64_t first, keep, tuple scores, 
         s.mask = &mask
     with nogil:
         if to:
-            status = drop_softmax_rows(kernels, &s, of_x, to, sums, by)
+            status = drop_softmax_rows(drop_chosen_kernels(), &s, of_x, to, sums, by)
         else:
-            status = drop_softmax_rows_backward(kernels, &s, of_x, gradient, sums, deltas, by)
+            status = drop_softmax_rows_backward(drop_chosen_kernels(), &s, of_x, gradient, sums, deltas, by)
     return status
 
 
@@ -537,9 +534,9 @@ def attend(Team team, tuple gemm, int dtype, tuple sizes, tuple operands, uintpt
         set_matrices(&a.dv, backward[3], item)
     with nogil:
         if is_backward:
-            status = drop_attend_backward(kernels, &a, by)
+            status = drop_attend_backward(drop_chosen_kernels(), &a, by)
         else:
-            status = drop_attend(kernels, &a, by)
+            status = drop_attend(drop_chosen_kernels(), &a, by)
     return status
 
 

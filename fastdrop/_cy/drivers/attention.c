@@ -82,16 +82,22 @@ static char *rows_at(const drop_matrices *m, int64_t batch, int64_t head, int64_
     return m->at + batch * m->stride[0] + head * m->stride[1] + row * m->stride[2];
 }
 
-/* Some rows of a matrix as numbers: where they are, or in `copy`. */
+/* Where rows of a matrix are as numbers: where it is itself, or in `copy`. pitch: numbers from row to row. */
+static char *place_of(const work *w, const drop_matrices *m, int64_t batch, int64_t head, int64_t row,
+                      int64_t width, char *copy, ptrdiff_t *pitch)
+{
+    *pitch = w->direct ? m->stride[2] / (ptrdiff_t)w->number : width;
+    return w->direct ? rows_at(m, batch, head, row) : copy;
+}
+
+/* Some rows of a matrix as numbers. */
 static char *numbers_of(const work *w, const drop_matrices *m, int64_t batch, int64_t head, int64_t row,
                         int64_t rows, int64_t width, char *copy, ptrdiff_t *pitch)
 {
-    char *from = rows_at(m, batch, head, row);
-    *pitch = w->direct ? m->stride[2] / (ptrdiff_t)w->number : width;
-    if (w->direct) return from;
-    for (int64_t r = 0; r < rows; r++)
+    const char *from = rows_at(m, batch, head, row);
+    for (int64_t r = 0; r < rows && !w->direct; r++)
         w->kernels->widen[w->a->dtype](from + r * m->stride[2], copy + (size_t)(r * width) * w->number, (size_t)width);
-    return copy;
+    return place_of(w, m, batch, head, row, width, copy, pitch);
 }
 
 static void write_rows(const work *w, const drop_matrices *m, int64_t batch, int64_t head, int64_t row,
@@ -186,11 +192,18 @@ static void set_bias(const work *w, const tile *t, int64_t column, drop_tile *sc
         copy_bias(w, from + r * bias->stride[2], (int64_t)scores->columns, to + (size_t)r * scores->columns * w->number);
 }
 
+/* How many columns a block has that begins with one. */
+static int64_t block_columns(const work *w, int64_t column)
+{
+    const int64_t left = w->a->columns - column;
+    return left < w->plan.columns ? left : w->plan.columns;
+}
+
 /* Makes a block's scores: q k^T, not yet scaled. */
 static drop_tile make_scores(const work *w, const tile *t, int64_t column, const char *k, ptrdiff_t k_pitch)
 {
     const drop_attention *a = w->a;
-    const int64_t left = a->columns - column, columns = left < w->plan.columns ? left : w->plan.columns;
+    const int64_t columns = block_columns(w, column);
     drop_tile scores = {
         .rows = (size_t)t->rows, .columns = (size_t)columns, .pitch = (size_t)columns, .scale = a->scale,
         .limit = a->causal ? (ptrdiff_t)(t->row - column + 1) : (ptrdiff_t)columns,
@@ -235,11 +248,10 @@ static void attend_tile(const work *w, tile *t)
     void *highest = row_numbers(w, t, HIGHEST), *total = row_numbers(w, t, TOTAL);
     void *change = row_numbers(w, t, CHANGE), *factor = row_numbers(w, t, FACTOR);
     ptrdiff_t pitch, k_pitch, v_pitch;
-    for (int64_t r = 0; r < t->rows; r++) set_number(w, highest, r, -INFINITY), set_number(w, total, r, 0);
-    char *out = w->direct ? rows_at(&a->out, t->batch, t->head, t->row) : t->scratch + w->plan.out;
-    pitch = w->direct ? a->out.stride[2] / (ptrdiff_t)w->number : a->value_width;
+    w->softmax->start((size_t)t->rows, highest, total);
+    char *out = place_of(w, &a->out, t->batch, t->head, t->row, a->value_width, t->scratch + w->plan.out, &pitch);
     for (int64_t c = 0; c < columns; c += w->plan.columns) {
-        const int64_t left = a->columns - c, n = left < w->plan.columns ? left : w->plan.columns;
+        const int64_t n = block_columns(w, c);
         const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->scratch + w->plan.k, &k_pitch);
         const drop_tile block = make_scores(w, t, c, k, k_pitch);
         w->softmax->forward(&block, scores, scores, highest, total, change);
@@ -248,8 +260,8 @@ static void attend_tile(const work *w, tile *t)
         multiply(w, 0, 0, t->rows, a->value_width, n, 1, scores, n, v, v_pitch, c > 0, out, pitch);
     }
     memcpy(row_stats_of(w, t, 0), highest, (size_t)t->rows * w->number);
-    w->softmax->end(highest, total, (size_t)t->rows, 1, row_stats_of(w, t, 1), change);
-    w->softmax->end(highest, total, (size_t)t->rows, a->keep_scale, factor, change);
+    w->softmax->end(highest, total, (size_t)t->rows, 1, row_stats_of(w, t, 1), NULL);
+    w->softmax->end(highest, total, (size_t)t->rows, a->keep_scale, factor, NULL);
     w->softmax->multiply(out, (size_t)pitch, (size_t)t->rows, (size_t)a->value_width, factor);
     write_rows(w, &a->out, t->batch, t->head, t->row, t->rows, a->value_width, out);
 }
@@ -294,16 +306,15 @@ static void go_back_tile(const work *w, tile *t, const column_sums *sums)
     const drop_attention *a = w->a;
     const scratch_plan *p = &w->plan;
     char *scores = t->scratch + p->scores, *grads = t->scratch + p->grads;
-    char *dq = w->direct ? rows_at(&a->dq, t->batch, t->head, t->row) : t->scratch + p->dq;
-    const ptrdiff_t dq_pitch = w->direct ? a->dq.stride[2] / (ptrdiff_t)w->number : a->width;
     const int64_t columns = columns_of(w, t);
-    ptrdiff_t k_pitch, v_pitch;
+    ptrdiff_t k_pitch, v_pitch, dq_pitch;
+    char *dq = place_of(w, &a->dq, t->batch, t->head, t->row, a->width, t->scratch + p->dq, &dq_pitch);
     t->out = numbers_of(w, &a->out, t->batch, t->head, t->row, t->rows, a->value_width, t->scratch + p->out, &t->out_pitch);
     t->grad = numbers_of(w, &a->grad, t->batch, t->head, t->row, t->rows, a->value_width, t->scratch + p->grad,
                          &t->grad_pitch);
     sum_products(w, t);
     for (int64_t c = 0; c < columns; c += p->columns) {
-        const int64_t left = a->columns - c, n = left < p->columns ? left : p->columns;
+        const int64_t n = block_columns(w, c);
         const char *k = numbers_of(w, &a->k, t->batch, t->group, c, n, a->width, t->scratch + p->k, &k_pitch);
         const char *v = numbers_of(w, &a->v, t->batch, t->group, c, n, a->value_width, t->scratch + p->v, &v_pitch);
         drop_tile block = make_scores(w, t, c, k, k_pitch);
@@ -322,8 +333,7 @@ static void go_back_tile(const work *w, tile *t, const column_sums *sums)
 static char *begin_sums(const work *w, const drop_matrices *m, const tile *t, int64_t width, char *scratch,
                         ptrdiff_t *pitch)
 {
-    char *sums = w->direct ? rows_at(m, t->batch, t->group, 0) : scratch;
-    *pitch = w->direct ? m->stride[2] / (ptrdiff_t)w->number : width;
+    char *sums = place_of(w, m, t->batch, t->group, 0, width, scratch, pitch);
     for (int64_t c = 0; c < w->a->columns; c++)
         memset(sums + c * *pitch * (ptrdiff_t)w->number, 0, (size_t)width * w->number);
     return sums;
@@ -354,7 +364,7 @@ static int go_back_task(void *context, int64_t number)
 static int run(const drop_kernels *kernels, const drop_attention *a, drop_workers by, int backward)
 {
     const drop_precision precision = drop_precision_of(a->dtype);
-    work w = {.kernels = kernels, .a = a, .softmax = &kernels->softmax[precision],
+    work w = {.kernels = kernels, .a = a, .softmax = kernels->softmax[precision],
               .number = precision == DROP_SINGLE ? sizeof(float) : sizeof(double)};
     w.direct = (size_t)drop_item_size(a->dtype) == w.number;
     plan_scratch(&w, backward);

@@ -1,7 +1,6 @@
 /* Rows are taken in groups that the first-level cache holds, and a task is some groups whose mask is made at once. */
 #include "drivers/softmax.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "drivers/mask.h"
@@ -38,13 +37,6 @@ typedef struct {
     row_numbers highest, total, change, factor, lse, delta;
 } group_numbers;
 
-static void set_all(const work *w, row_numbers *numbers, uint64_t n, double value)
-{
-    for (uint64_t r = 0; r < n; r++)
-        if (w->s->precision == DROP_SINGLE) numbers->single[r] = (float)value;
-        else numbers->twice[r] = value;
-}
-
 /* How many rows from r on are a group: they belong to one matrix, and their biases follow one another. */
 static uint64_t group_from(const work *w, uint64_t r, uint64_t end)
 {
@@ -73,8 +65,7 @@ static drop_tile tile_of(const work *w, uint64_t r, uint64_t n, const uint64_t *
 /* y: the exponentials, dropped ones 0. */
 static void start_rows(const work *w, const drop_tile *t, const char *x, char *y, group_numbers *n)
 {
-    set_all(w, &n->highest, t->rows, -INFINITY);
-    set_all(w, &n->total, t->rows, 0);
+    w->runs->start(t->rows, &n->highest, &n->total);
     w->runs->forward(t, x, y, &n->highest, &n->total, &n->change);
     w->runs->end(&n->highest, &n->total, t->rows, t->keep_scale, &n->factor, &n->lse);
 }
@@ -137,7 +128,7 @@ static int run(work *w, drop_workers by)
 {
     const drop_softmax *s = w->s;
     if (s->rows == 0 || s->columns == 0) return 0;
-    w->runs = &w->kernels->softmax[s->precision];
+    w->runs = w->kernels->softmax[s->precision];
     w->number = s->precision == DROP_SINGLE ? sizeof(float) : sizeof(double);
     by = workers_for(by, COST * s->rows * s->columns);
     w->group_rows = rows_within(GROUP, s->columns, GROUP_ROWS);

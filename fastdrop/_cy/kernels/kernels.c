@@ -29,12 +29,7 @@ const drop_kernels DROP_FOR_ISA(drop_kernels) = {
     .ones = {[DROP_ONES_U8] = ones_u8, [DROP_ONES_BF16] = ones_bf16},
     .apply = DROP_FOR_ISA(drop_apply_runs),
     .pipe = DROP_FOR_ISA(drop_pipe_runs),
-    .softmax = {
-        [DROP_SINGLE] = {softmax_f32, softmax_end_f32, softmax_backward_f32, multiply_rows_f32, normalize_rows_f32,
-                         row_products_f32},
-        [DROP_DOUBLE] = {softmax_f64, softmax_end_f64, softmax_backward_f64, multiply_rows_f64, normalize_rows_f64,
-                         row_products_f64},
-    },
+    .softmax = {[DROP_SINGLE] = &softmax_runs_f32, [DROP_DOUBLE] = &softmax_runs_f64},
 #define DTYPE_BODY "kernels/entries_body.h"
 #include "kernels/dtypes.def"
 };

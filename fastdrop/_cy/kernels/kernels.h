@@ -166,6 +166,7 @@ typedef struct {
 
 /* Softmax with dropout in one precision: see softmax_body.h. */
 typedef struct {
+    void (*start)(size_t rows, void *highest, void *total);
     void (*forward)(const drop_tile *tile, const void *x, void *y, void *highest, void *total, void *change);
     void (*end)(const void *highest, const void *total, size_t rows, double keep_scale, void *factors, void *lse);
     void (*backward)(const drop_tile *tile, void *x, void *grad, const void *highest, const void *delta);
@@ -188,7 +189,7 @@ typedef struct {
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */
     drop_noise_run noise[DROP_DTYPES];           /* none for complex numbers */
     drop_convert_run widen[DROP_DTYPES], narrow[DROP_DTYPES]; /* nor here */
-    drop_softmax_runs softmax[DROP_PRECISIONS];
+    const drop_softmax_runs *softmax[DROP_PRECISIONS];
 } drop_kernels;
 
 #endif

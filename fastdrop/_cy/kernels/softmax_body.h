@@ -111,8 +111,14 @@ DROP_INLINE void P(softmax_row)(const drop_tile *t, size_t r, const NUMBER *x, c
     *highest = above;
 }
 
+/* The numbers of rows of which no block of columns has come yet. */
+static void P(softmax_start)(size_t rows, void *highest, void *total)
+{
+    for (size_t r = 0; r < rows; r++) ((NUMBER *)highest)[r] = -INFINITY, ((NUMBER *)total)[r] = 0;
+}
+
 /* y becomes exp(score - highest) where the mask keeps, +0 elsewhere; y may be x. A row's blocks of columns
- * come one after the other: `highest` and `total` are those of the blocks before (-inf and 0 for none) and
+ * come one after the other: `highest` and `total` are those of the blocks before (or `start`'s) and
  * then include this one, and what was made of the blocks before is to be multiplied by `change`. */
 static void P(softmax)(const drop_tile *t, const void *x, void *y, void *highest, void *total, void *change)
 {
@@ -238,8 +244,8 @@ static void P(row_products)(const drop_tile *t, const void *y, const void *grad,
     }
 }
 
-/* What a row is multiplied by at its end, and the logarithm of its sum of exponentials. A row that is all
- * masked is 0, and its logarithm -inf. */
+/* What a row is multiplied by at its end, and, unless `lse` is NULL, the logarithm of its sum of exponentials.
+ * A row that is all masked is 0, and its logarithm -inf. */
 static void P(softmax_end)(const void *highest, const void *total, size_t rows, double keep_scale, void *factors,
                            void *lse)
 {
@@ -247,9 +253,19 @@ static void P(softmax_end)(const void *highest, const void *total, size_t rows, 
         const NUMBER h = ((const NUMBER *)highest)[r], sum = ((const NUMBER *)total)[r];
         ((NUMBER *)factors)[r] = sum == 0 ? 0 : (NUMBER)keep_scale / sum;
         /* log takes positive numbers: a row with NaN or +inf has NaN. */
-        ((NUMBER *)lse)[r] = sum > 0 ? h + P(log)((V){0} + sum)[0] : sum == 0 ? -INFINITY : sum;
+        if (lse) ((NUMBER *)lse)[r] = sum > 0 ? h + P(log)((V){0} + sum)[0] : sum == 0 ? -INFINITY : sum;
     }
 }
+
+static const drop_softmax_runs P(softmax_runs) = {
+    .start = P(softmax_start),
+    .forward = P(softmax),
+    .end = P(softmax_end),
+    .backward = P(softmax_backward),
+    .multiply = P(multiply_rows),
+    .normalize = P(normalize_rows),
+    .products = P(row_products),
+};
 
 #undef PER
 #undef GROUP

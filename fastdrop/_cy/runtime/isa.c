@@ -76,12 +76,14 @@ const drop_kernels *drop_isa_kernels(const char *name)
 
 static const drop_kernels *chosen;
 
-const drop_kernels *drop_choose_isa(const char *name)
+int drop_choose_isa(const char *name)
 {
     const drop_kernels *kernels = drop_isa_kernels(name);
     if (kernels) chosen = kernels;
-    return kernels;
+    return kernels != NULL;
 }
+
+const drop_kernels *drop_chosen_kernels(void) { return chosen; }
 
 /* For each generator a function that calls the chosen one. */
 #define FILL(name) int name(const void *key, uint64_t position, uint64_t n, uint64_t *out)

@@ -10,8 +10,9 @@ const char *const *drop_isa_names(void);
 /* The kernels of a name, or the best for NULL; NULL if the name is not available. */
 const drop_kernels *drop_isa_kernels(const char *name);
 
-/* The same, which are those that run from now on. */
-const drop_kernels *drop_choose_isa(const char *name);
+/* Makes them those that run from now on. Returns whether they are available. */
+int drop_choose_isa(const char *name);
+const drop_kernels *drop_chosen_kernels(void);
 
 /* A built-in generator's name, and its function for whichever instruction set is chosen. Streams,
  * capsules and other people's code keep that address, so a choice holds for those from before it, too. */
