@@ -24,9 +24,11 @@ from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
 HERE = Path("fastdrop/_cy")
-# Compiled for each instruction set, the longest first; and what is compiled once.
+# Compiled for each instruction set, the longest first; what is compiled again for those that differ
+# from another one in the processor's AES alone; and what is compiled once.
 KERNELS = ["kernels/apply.c", "kernels/kernels.c"]
-SOURCES = sorted({str(file.relative_to(HERE)) for file in HERE.glob("*/*.c")} - {*KERNELS})
+MASKS = "kernels/masks.c"
+SOURCES = sorted({str(file.relative_to(HERE)) for file in HERE.glob("*/*.c")} - {*KERNELS, MASKS})
 HEADERS = sorted(str(file) for pattern in ("*.h", "*.def") for file in HERE.rglob(pattern))
 
 # No contraction: a fused multiply-add would round differently from one
@@ -35,23 +37,33 @@ HEADERS = sorted(str(file) for pattern in ("*.h", "*.def") for file in HERE.rglo
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-trapping-math", "-Wno-psabi", "-g0"]
 MORE_FLAGS = os.environ.get("FASTDROP_CFLAGS", "").split()  # sanitizers, for instance
 
-AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mpopcnt", "-mf16c"]
-AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512ifma"]
-X86 = {"avx2": AVX2, "avx512": [*AVX512, "-mprefer-vector-width=512"]}
+AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mpopcnt", "-mf16c", "-maes"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512ifma", "-mvaes"]
+X86 = {
+    "aes": ["-maes"],
+    "avx2": AVX2,
+    "vaes": [*AVX2, "-mvaes"],
+    "avx512": [*AVX512, "-mprefer-vector-width=512"],
+}
+ARM64 = {"aes": ["-march=armv8-a+crypto"]}
+BASES = {"aes": "baseline", "vaes": "avx2"}  # the sets whose other kernels these have
 
 
 def instruction_sets() -> dict[str, list[str]]:
-    """Return the instruction sets to compile kernels.c for, and their compiler flags."""
+    """Return the instruction sets to compile the kernels for, and their compiler flags."""
     # Code may be built for another processor than this one's, and on macOS for two at once.
     named = re.findall(r"-arch\s+(\S+)", os.environ.get("ARCHFLAGS", ""))
     processors = set(named) or {sysconfig.get_platform().rsplit("-", 1)[-1]}
-    if not processors & {"x86_64", "amd64", "universal2"}:
-        return {"baseline": []}
-    sets = X86
-    if sys.platform == "darwin":  # the other processor's compiler refuses these flags
+    mac = sys.platform == "darwin"
+    sets: dict[str, list[str]] = {}
+    if processors & {"x86_64", "amd64", "universal2"}:
+        sets = X86
+    elif "aarch64" in processors and not mac:  # Apple's processors have AES in the baseline
+        sets = ARM64
+    if mac:  # the other processor's compiler refuses these flags
         sets = {
             isa: [word for flag in flags for word in ("-Xarch_x86_64", flag)]
-            for isa, flags in X86.items()
+            for isa, flags in sets.items()
         }
     return {"baseline": [], **sets}
 
@@ -65,15 +77,18 @@ class Unit(NamedTuple):
 
     @property
     def macros(self) -> list[tuple[str, str]]:
-        return [("DROP_ISA", self.isa)] if self.isa else []
+        base = BASES.get(self.isa, self.isa)
+        return [("DROP_ISA", self.isa), ("DROP_BASE", base)] if self.isa else []
 
 
 def units(sets: dict[str, list[str]] | None = None) -> list[Unit]:
     """Return what to compile beside _core.pyx, what takes longest first."""
     sets = instruction_sets() if sets is None else sets
     widest_first = list(reversed(sets.items()))
-    kernels = [Unit(str(HERE / name), *isa) for name in KERNELS for isa in widest_first]
-    return [*kernels, *(Unit(str(HERE / name)) for name in SOURCES)]
+    whole = [isa for isa in widest_first if isa[0] not in BASES]
+    kernels = [Unit(str(HERE / name), *isa) for name in KERNELS for isa in whole]
+    masks = [Unit(str(HERE / MASKS), *isa) for isa in widest_first]
+    return [*masks, *kernels, *(Unit(str(HERE / name)) for name in SOURCES)]
 
 
 class BuildKernels(build_ext):

@@ -71,7 +71,7 @@ static void write_element(const fuzz_case *f, double value, char *to)
 {
     const float single = (float)value;
     const int is_single = drop_precision_of(f->a.dtype) == DROP_SINGLE;
-    f->kernels->narrow[f->a.dtype](is_single ? (const void *)&single : &value, to, 1);
+    f->kernels->elements->narrow[f->a.dtype](is_single ? (const void *)&single : &value, to, 1);
 }
 
 static double read_element(const fuzz_case *f, const char *from)
@@ -79,7 +79,7 @@ static double read_element(const fuzz_case *f, const char *from)
     float single;
     double value;
     const int is_single = drop_precision_of(f->a.dtype) == DROP_SINGLE;
-    f->kernels->widen[f->a.dtype](from, is_single ? (void *)&single : &value, 1);
+    f->kernels->elements->widen[f->a.dtype](from, is_single ? (void *)&single : &value, 1);
     return is_single ? single : value;
 }
 

@@ -501,10 +501,10 @@ static void run_kernel(input *in, const drop_kernels *kernels)
     }
     describe(streaming ? "kernel, streaming" : "kernel", kernels, dtype, form, &numbers, &e, a, 1 + inputs);
     if (form == DROP_SCALE)
-        kernels->apply[dtype](from->at, from->stride, a[Y].at, a[Y].stride[0], (size_t)n, keep,
+        kernels->elements->apply[dtype](from->at, from->stride, a[Y].at, a[Y].stride[0], (size_t)n, keep,
                               numbers.scale, streaming);
     else
-        kernels->form[form][dtype](from, a[Y].at, a[Y].stride[0], (size_t)n, keep, &numbers,
+        kernels->elements->form[form][dtype](from, a[Y].at, a[Y].stride[0], (size_t)n, keep, &numbers,
                                    streaming);
     compare(&a[Y], expected, &e, dtype, form != DROP_SCALE);
     for (int k = 0; k <= inputs; k++) release(&a[Y + k]);

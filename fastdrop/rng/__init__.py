@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ..checks import entry, is_same, shown
+from .ars4x32 import ARS4x32
 from .base import RNG, Stream, stored_key
 from .capsule import get_include, make_capsule
 from .counter import exclusive
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ARS4x32",
     "PCG64",
     "RNG",
     "Philox",
@@ -50,7 +52,10 @@ __all__ = [
 
 AnyRNG = RNG | NumpyRNG
 
-BUILTIN: Final[tuple[type[RNG], ...]] = (Philox4x32, Philox, PCG64)
+BUILTIN: Final[tuple[type[RNG], ...]] = (ARS4x32, Philox4x32, Philox, PCG64)
+
+# What `rng=None`, an int or a SeedSequence stands for, and what fastdrop.torch draws from.
+DEFAULT: Final = ARS4x32
 
 _registry: dict[str, Callable[[Seed], AnyRNG]] = {}
 

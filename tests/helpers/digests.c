@@ -234,13 +234,13 @@ static void all_cases(void)
             apply((drop_dtype)d, 732939019961, 4099 + i, &layouts[i], 1);
         }
         for (int f = 0; f < DROP_FORMS; f++) {
-            if (f != DROP_SCALE && !kernels->form[f][d]) continue; /* of real numbers only */
+            if (f != DROP_SCALE && !kernels->elements->form[f][d]) continue; /* of real numbers only */
             evaluate((drop_form)f, (drop_dtype)d, 732939019961, &layouts[f % 3], 0);
             evaluate((drop_form)f, (drop_dtype)d, HALF, &layouts[4], 0);
             evaluate((drop_form)f, (drop_dtype)d, HALF, &layouts[4], 1);
             evaluate((drop_form)f, (drop_dtype)d, 732939019961, &layouts[6 + f % 3], f % 2);
         }
-        for (size_t i = 0; kernels->noise[d] && i < sizeof layouts / sizeof *layouts; i++)
+        for (size_t i = 0; kernels->elements->noise[d] && i < sizeof layouts / sizeof *layouts; i++)
             noise((drop_dtype)d, i % 2, &layouts[i], 1);
     }
     /* Whole blocks, which the default generator takes a way of its own through: a half and a quarter

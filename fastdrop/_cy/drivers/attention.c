@@ -96,7 +96,7 @@ static char *numbers_of(const work *w, const drop_matrices *m, int64_t batch, in
 {
     const char *from = rows_at(m, batch, head, row);
     for (int64_t r = 0; r < rows && !w->direct; r++)
-        w->kernels->widen[w->a->dtype](from + r * m->stride[2], copy + (size_t)(r * width) * w->number, (size_t)width);
+        w->kernels->elements->widen[w->a->dtype](from + r * m->stride[2], copy + (size_t)(r * width) * w->number, (size_t)width);
     return place_of(w, m, batch, head, row, width, copy, pitch);
 }
 
@@ -105,7 +105,7 @@ static void write_rows(const work *w, const drop_matrices *m, int64_t batch, int
 {
     char *to = rows_at(m, batch, head, row);
     for (int64_t r = 0; r < rows && !w->direct; r++)
-        w->kernels->narrow[w->a->dtype](numbers + (size_t)(r * width) * w->number, to + r * m->stride[2], (size_t)width);
+        w->kernels->elements->narrow[w->a->dtype](numbers + (size_t)(r * width) * w->number, to + r * m->stride[2], (size_t)width);
 }
 
 /* c = alpha * op(a) op(b) + beta * c, in C order: m x n, with k to sum over. BLAS has Fortran's order, in
@@ -155,7 +155,7 @@ static void copy_bias(const work *w, const char *from, int64_t columns, char *to
     const drop_dtype dtype = (drop_dtype)bias->dtype;
     const int item = drop_item_size(dtype), is_single = drop_precision_of(dtype) == DROP_SINGLE;
     if (step == item && is_single == (w->number == sizeof(float))) {
-        w->kernels->widen[dtype](from, to, (size_t)columns);
+        w->kernels->elements->widen[dtype](from, to, (size_t)columns);
         return;
     }
     char elements[64 * sizeof(double)];
@@ -166,7 +166,7 @@ static void copy_bias(const work *w, const char *from, int64_t columns, char *to
     for (int64_t c = 0, n; c < columns; c += n) {
         n = columns - c < 64 ? columns - c : 64;
         for (int64_t i = 0; i < n; i++) memcpy(elements + i * item, from + (c + i) * step, (size_t)item);
-        w->kernels->widen[dtype](elements, &numbers, (size_t)n);
+        w->kernels->elements->widen[dtype](elements, &numbers, (size_t)n);
         for (int64_t i = 0; i < n; i++) set_number(w, to, c + i, is_single ? numbers.single[i] : numbers.twice[i]);
     }
 }
@@ -364,7 +364,7 @@ static int go_back_task(void *context, int64_t number)
 static int run(const drop_kernels *kernels, const drop_attention *a, drop_workers by, int backward)
 {
     const drop_precision precision = drop_precision_of(a->dtype);
-    work w = {.kernels = kernels, .a = a, .softmax = kernels->softmax[precision],
+    work w = {.kernels = kernels, .a = a, .softmax = kernels->elements->softmax[precision],
               .number = precision == DROP_SINGLE ? sizeof(float) : sizeof(double)};
     w.direct = (size_t)drop_item_size(a->dtype) == w.number;
     plan_scratch(&w, backward);

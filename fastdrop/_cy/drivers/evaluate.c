@@ -51,9 +51,9 @@ static int rows_task(void *context, int64_t number)
 static drop_pipe_run find_pipe(const drop_kernels *kernels, const drop_operation *op)
 {
     const drop_arrays *a = &op->arrays;
-    if (op->mask->fill == kernels->fill[DROP_PHILOX4X32] && op->first % DROP_BLOCK == 0 &&
-        (op->form == DROP_SCALE || op->form == DROP_ADD) && is_contiguous(a))
-        return kernels->pipe[a->dtype];
+    if (op->first % DROP_BLOCK || (op->form != DROP_SCALE && op->form != DROP_ADD) || !is_contiguous(a)) return NULL;
+    for (int i = 0; i < DROP_GENERATORS; i++)
+        if (op->mask->fill == kernels->fill[i] && kernels->pipe[i]) return kernels->pipe[i][a->dtype];
     return NULL;
 }
 

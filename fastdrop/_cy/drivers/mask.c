@@ -35,7 +35,7 @@ static int bits_task(void *context, int64_t number)
     const uint64_t n = min_u64(w->task_size, w->n - at);
     const int status = drop_range_bits(w->kernels, w->mask, w->first + at, n, words);
     if (status) return status;
-    if (w->item) w->kernels->ones[w->item - 1](words, n, w->out + at * (uint64_t)w->item);
+    if (w->item) w->kernels->elements->ones[w->item - 1](words, n, w->out + at * (uint64_t)w->item);
     else memcpy(w->out + at / 8, words, (n + 7) / 8);
     return 0;
 }

@@ -149,7 +149,7 @@ static int tile_task(void *context, int64_t number)
 
 int drop_add_noise(const drop_kernels *kernels, const drop_noise *noise, drop_arrays *a, drop_workers by)
 {
-    work w = {.noise = noise, .a = a, .run = kernels->noise[a->dtype], .size = count_elements(a),
+    work w = {.noise = noise, .a = a, .run = kernels->elements->noise[a->dtype], .size = count_elements(a),
               .item = drop_item_size(a->dtype)};
     if (w.size == 0) return 0;
     join_axes(a);

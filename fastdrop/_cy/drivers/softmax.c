@@ -128,7 +128,7 @@ static int run(work *w, drop_workers by)
 {
     const drop_softmax *s = w->s;
     if (s->rows == 0 || s->columns == 0) return 0;
-    w->runs = w->kernels->softmax[s->precision];
+    w->runs = w->kernels->elements->softmax[s->precision];
     w->number = s->precision == DROP_SINGLE ? sizeof(float) : sizeof(double);
     by = workers_for(by, COST * s->rows * s->columns);
     w->group_rows = rows_within(GROUP, s->columns, GROUP_ROWS);

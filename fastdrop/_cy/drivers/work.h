@@ -33,14 +33,14 @@ static inline void run_piece(const drop_work *w, const drop_cursor *c, uint64_t 
     char *y = array_at(a, c, 0);
     const ptrdiff_t y_stride = a->stride[0][w->axis];
     if (op->form == DROP_SCALE) {
-        w->kernels->apply[a->dtype](array_at(a, c, 1), a->stride[1][w->axis], y, y_stride, (size_t)n, keep,
+        w->kernels->elements->apply[a->dtype](array_at(a, c, 1), a->stride[1][w->axis], y, y_stride, (size_t)n, keep,
                                     op->numbers.scale, w->streaming);
         return;
     }
     drop_input in[DROP_INPUTS];
     for (int k = 1; k < a->count; k++)
         in[k - 1] = (drop_input){array_at(a, c, k), a->stride[k][w->axis]};
-    w->kernels->form[op->form][a->dtype](in, y, y_stride, (size_t)n, keep, &op->numbers, w->streaming);
+    w->kernels->elements->form[op->form][a->dtype](in, y, y_stride, (size_t)n, keep, &op->numbers, w->streaming);
 }
 
 /* Elements in C order, whose bits are bit .. end-1 of `keep`. */

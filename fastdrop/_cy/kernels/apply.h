@@ -2,8 +2,7 @@
 #ifndef DROP_APPLY_H
 #define DROP_APPLY_H
 
-#include "kernels/copy.h"
-#include "kernels/elements.h"
+#include "kernels/parts.h"
 
 #define DTYPE_BODY "kernels/apply_body.h"
 #include "kernels/dtypes.def"

@@ -4,6 +4,7 @@
 
 #include "kernels/copy.h"
 #include "kernels/mask_bits.h"
+#include "rng/ars4x32.h"
 #include "rng/philox4x32.h"
 
 /* Compares 64 elements' numbers, as compare_planes does; a word is a plane. */
@@ -19,12 +20,13 @@ DROP_INLINE uint64_t compare_word(const uint64_t *planes, int n, const uint64_t 
 }
 
 /* The first word of a block alone, of which every eighth word of its range, as far as the
- * second strip, decides. Returns 0 if n elements need more words than that. */
+ * second strip, decides. Returns 0 if n elements need more words than that, or the generator makes words in order. */
 DROP_INLINE int first_word(const drop_mask *mask, const drop_block *b, uint64_t position, uint64_t n,
                            uint64_t *keep)
 {
     uint64_t words[16], equal, same;
-    if (!philox4x32_eighths(mask->key, position, words)) return 0;
+    if (mask->fill == ars4x32_fill) ars4x32_eighths(mask->key, position, words);
+    else if (mask->fill != philox4x32_fill || !philox4x32_eighths(mask->key, position, words)) return 0;
     *keep = compare_word(words + b->planes_at / 8, b->planes, b->t, &equal);
     if (b->second == 0) return 1;
     const uint64_t below = compare_word(words, b->second, b->t + DROP_PLANES, &same);
@@ -42,8 +44,7 @@ static int block_bits(const drop_mask *mask, uint64_t block, uint64_t n, uint64_
         return 0;
     }
     const uint64_t position = mask->draw + block * b.words;
-    if (n <= 64 && mask->fill == philox4x32_fill && first_word(mask, &b, position, n, keep))
-        return 0;
+    if (n <= 64 && first_word(mask, &b, position, n, keep)) return 0;
     _Alignas(64) uint64_t range[DROP_RANGE_WORDS];
     drop_compared c;
     const uint64_t strips = (n + DROP_STRIP - 1) / DROP_STRIP;

@@ -1,4 +1,4 @@
-/* What one instruction set's build of kernels.c and apply.c offers to the rest. */
+/* What one instruction set's build of masks.c, kernels.c and apply.c offers to the rest. */
 #ifndef DROP_KERNELS_H
 #define DROP_KERNELS_H
 
@@ -82,7 +82,7 @@ typedef void (*drop_apply_run)(const char *x, ptrdiff_t x_stride, char *y, ptrdi
                              size_t n, const uint64_t *keep, double scale, int streaming);
 
 /* The same for whole blocks of the mask and contiguous arrays, its bits included, where
- * `fill` is Philox4x32's; u, if it is not NULL, is added. Inputs are asked for `prefetch` bytes
+ * `fill` is a certain generator's; u, if it is not NULL, is added. Inputs are asked for `prefetch` bytes
  * ahead, if it is not 0. Returns 0 if it did nothing, for it does not know every threshold. */
 typedef int (*drop_pipe_run)(const drop_mask *mask, uint64_t block, uint64_t blocks, const char *x,
                              const char *u, char *y, double scale, int streaming, ptrdiff_t prefetch);
@@ -178,18 +178,24 @@ typedef struct {
 /* n contiguous elements as numbers of their precision, or numbers as elements. */
 typedef void (*drop_convert_run)(const void *from, void *to, size_t n);
 
+/* What is done to elements. */
 typedef struct {
-    const char *name; /* of the instruction set */
-    fastdrop_fill fill[DROP_GENERATORS];
-    void (*prepare[DROP_GENERATORS])(void); /* call once what is there, before anything else */
-    int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
     drop_ones_run ones[DROP_ONES];
-    const drop_apply_run *apply; /* by dtype */
-    const drop_pipe_run *pipe;   /* by dtype */
+    const drop_apply_run *apply;                 /* by dtype */
     drop_form_run form[DROP_FORMS][DROP_DTYPES]; /* none for DROP_SCALE, which is `apply` */
     drop_noise_run noise[DROP_DTYPES];           /* none for complex numbers */
     drop_convert_run widen[DROP_DTYPES], narrow[DROP_DTYPES]; /* nor here */
     const drop_softmax_runs *softmax[DROP_PRECISIONS];
+} drop_element_runs;
+
+typedef struct {
+    const char *name;  /* of the instruction set */
+    const char *words; /* what makes the default generator's words */
+    fastdrop_fill fill[DROP_GENERATORS];
+    void (*prepare[DROP_GENERATORS])(void); /* call once what is there, before anything else */
+    int (*block_bits)(const drop_mask *mask, uint64_t block, uint64_t n, uint64_t *keep);
+    const drop_pipe_run *pipe[DROP_GENERATORS]; /* by dtype, for generators that have one */
+    const drop_element_runs *elements;
 } drop_kernels;
 
 #endif

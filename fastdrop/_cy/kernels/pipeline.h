@@ -1,4 +1,4 @@
-/* The fast way through contiguous arrays under the default generator.
+/* The fast way through contiguous arrays, for the generator whose name is GENERATOR (rng/pairs_body.h).
  *
  * Making random words keeps the vector units busy, and moving elements the memory. One
  * after the other they add up: the processor looks ahead some hundred operations, and a
@@ -9,10 +9,10 @@
 #ifndef DROP_PIPELINE_H
 #define DROP_PIPELINE_H
 
-#include "kernels/apply.h"
 #include "kernels/forms.h"
 #include "kernels/mask_bits.h"
-#include "rng/philox4x32.h"
+#include "kernels/parts.h"
+#include "rng/pairs.h"
 
 /* The block whose elements are being written. Vectors go to aligned addresses, `head`
  * elements behind the words of the mask. */
@@ -63,5 +63,13 @@ DROP_INLINE void ask_ahead(const drop_writer *w, int bytes, int adds)
 
 #define DTYPE_BODY "kernels/pipeline_body.h"
 #include "kernels/dtypes.def"
+
+#define DROP_PIPES DROP_JOIN(G(pipes_), DROP_ISA)
+extern const drop_pipe_run DROP_PIPES[];
+
+const drop_pipe_run DROP_PIPES[] = {
+#define DTYPE_EACH(name, ...) pipe_##name,
+#include "kernels/dtypes.def"
+};
 
 #endif

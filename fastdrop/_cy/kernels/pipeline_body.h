@@ -1,4 +1,4 @@
-/* The pipeline of one dtype. */
+/* The pipeline of one dtype, for the generator whose name is GENERATOR (rng/pairs_body.h). */
 
 typedef void (*T(pipe_run))(const drop_mask *, uint64_t, uint64_t, drop_writer, T(scale));
 
@@ -46,52 +46,51 @@ DROP_INLINE void T(write_rest)(drop_writer *w, const drop_block *b, int planes, 
 }
 
 /* A round of the next block's words, and elements behind it. */
-DROP_INLINE void T(round_and_write)(drop_writer *w, philox4x32_lanes *lanes, int side, const philox4x32_run *run, int r,
+DROP_INLINE void T(round_and_write)(drop_writer *w, G(lanes) *lanes, int side, const G(run) *run, int r,
                           int writes, int has_second, T(scale) scale, int adds, int stream)
 {
-    philox4x32_round(lanes, side, run, r);
+    G(round)(lanes, side, run, r);
 #pragma GCC unroll 8
     for (int n = 0; n < writes; n++) T(write)(w, has_second, scale, adds, stream);
 }
 
 /* The next block's words, and behind them as many elements of this block as can be shared out evenly. `next`
  * is where its words begin, at an even position, and `wanted` how many they are. */
-DROP_INLINE void T(make_and_write)(drop_writer *w, const drop_block *b, int planes, int words, const uint64_t *key,
-                                   const philox4x32_run *run, uint64_t next, uint64_t wanted, uint64_t *out,
+DROP_INLINE void T(make_and_write)(drop_writer *w, const drop_block *b, int planes, int words, const void *key,
+                                   const G(run) *run, uint64_t next, uint64_t wanted, uint64_t *out,
                                    T(scale) scale, int adds, int stream)
 {
-    enum { ROUNDS = DROP_PHILOX4X32_ROUNDS };
+    enum { ROUNDS = G(rounds) };
     const int has_second = words == DROP_RANGE_WORDS;
-    /* So many that batches leave no rest, and elements have registers. */
-    const int side = DROP_VEC < 64 ? 2 : has_second ? 3 : 4;
+    const int side = has_second ? G(side_of_all) : G(side_of_few);
     /* The block before has written a word already. */
-    const int batch = side * DROP_PHILOX4X32_STEP;
+    const int batch = side * G(step);
     const int share = (DROP_BLOCK_WORDS - 1) / (words / batch);
     /* Where a round has several writes, a loop of rounds is as good, and less code. */
     const int looped = share >= 3 * ROUNDS;
-    uint64_t low = next / 2 & 0xffffffffu;
-    int made = 0, end = philox4x32_left(next) < wanted ? 0 : words / batch * batch;
+    uint64_t counter = next / 2;
+    int made = 0, end = G(left)(next) < wanted ? 0 : words / batch * batch;
     DROP_FORGET(end); /* GCC would unroll it to more code than caches hold */
-    for (; made < end; made += batch, low += (uint64_t)batch / 2) {
-        philox4x32_lanes lanes;
+    for (; made < end; made += batch, counter += (uint64_t)batch / 2) {
+        G(lanes) lanes;
         make_ready(w, b, planes, w->word + (uint64_t)share);
-        philox4x32_begin(&lanes, side, run, low, 1);
+        G(begin)(&lanes, side, run, counter, 1);
         if (looped) {
             int rounds = ROUNDS;
             DROP_FORGET(rounds); /* or it would be unrolled */
             for (int r = 0; r < rounds; r++)
                 T(round_and_write)(w, &lanes, side, run, r, share / ROUNDS, has_second, scale, adds, stream);
         } else {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int r = 0; r < ROUNDS; r++) {
                 const int writes = share * (r + 1) / ROUNDS - share * r / ROUNDS;
                 T(round_and_write)(w, &lanes, side, run, r, writes, has_second, scale, adds, stream);
             }
         }
-        philox4x32_end(&lanes, side, out + made);
+        G(end)(&lanes, side, run, out + made);
     }
     if ((uint64_t)made < wanted)
-        philox4x32_fill(key, next + (uint64_t)made, wanted - (uint64_t)made, out + made);
+        G(fill)(key, next + (uint64_t)made, wanted - (uint64_t)made, out + made);
 }
 
 /* `words`, which are a block's and tell the layout, `adds` and `stream` are constants. */
@@ -105,10 +104,9 @@ DROP_INLINE void T(pipe_blocks)(const drop_mask *mask, uint64_t block, uint64_t 
     const uint64_t odd = mask->draw % 2, wanted = (uint64_t)words + odd;
     _Alignas(64) uint64_t range[2][DROP_RANGE_WORDS + DROP_LANES64];
     drop_compared compared;
-    philox4x32_run run;
-    uint64_t key[2];
-    memcpy(key, mask->key, sizeof key);
-    philox4x32_fill(key, mask->draw + block * (uint64_t)words, (uint64_t)words, range[0]);
+    G(run) run;
+    const void *const key = mask->key;
+    G(fill)(key, mask->draw + block * (uint64_t)words, (uint64_t)words, range[0]);
     w.compared = &compared;
     begin_block(&w, &b, planes, has_second, range[0]);
     w.before = next_word(&w, has_second);
@@ -117,8 +115,8 @@ DROP_INLINE void T(pipe_blocks)(const drop_mask *mask, uint64_t block, uint64_t 
         uint64_t *const out = range[i % 2];
         if (i < blocks) {
             const uint64_t next = mask->draw - odd + (block + i) * (uint64_t)words;
-            if (i == 1 || philox4x32_left(next) > philox4x32_left(next - (uint64_t)words))
-                run = philox4x32_start(key, next / 2); /* the counters' upper half is another */
+            if (i == 1 || G(left)(next) > G(left)(next - (uint64_t)words))
+                run = G(start)(key, next / 2); /* the counters' upper half is another */
             T(make_and_write)(&w, &b, planes, words, key, &run, next, wanted, out, scale, adds, stream);
         }
         T(write_rest)(&w, &b, planes, has_second, scale, adds, stream);

@@ -52,6 +52,18 @@
 #define DROP_NEON 0
 #endif
 
+/* A round of AES, on one block, and on a whole vector of them. */
+#if (DROP_SSE2 && defined(__AES__)) || (DROP_NEON && defined(__ARM_FEATURE_AES))
+#define DROP_AES 1
+#else
+#define DROP_AES 0
+#endif
+#if DROP_AES && DROP_AVX2 && defined(__VAES__)
+#define DROP_VAES 1
+#else
+#define DROP_VAES 0
+#endif
+
 #if DROP_AVX512
 #define DROP_VEC 64
 #elif DROP_AVX2

@@ -4,17 +4,16 @@
 #include <string.h>
 
 /* A build for one processor, whose flags name it, may have the baseline alone. */
-#if defined(__x86_64__) && !defined(DROP_BASELINE_ONLY)
+#if (defined(__x86_64__) || (defined(__aarch64__) && defined(__linux__))) && !defined(DROP_BASELINE_ONLY)
 #define HAS_OTHERS 1
 #else
 #define HAS_OTHERS 0
 #endif
 
-extern const drop_kernels drop_kernels_baseline;
-#if HAS_OTHERS
-#include <cpuid.h>
+extern const drop_kernels drop_kernels_baseline, drop_kernels_aes, drop_kernels_avx2, drop_kernels_vaes, drop_kernels_avx512;
 
-extern const drop_kernels drop_kernels_avx2, drop_kernels_avx512;
+#if HAS_OTHERS && defined(__x86_64__)
+#include <cpuid.h>
 
 /* __builtin_cpu_supports("f16c") is an error to Clang 16 and before. Whether the
  * system saves the registers it needs, the question about AVX2 tells. */
@@ -24,21 +23,37 @@ static int has_f16c(void)
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
+static int has_aes(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_AES);
+}
+
 static int has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && has_f16c();
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && has_f16c() && has_aes();
+}
+
+static int has_vaes(void)
+{
+    unsigned a, b, c = 0, d;
+    return has_avx2() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_VAES);
 }
 
 static int has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    return has_vaes() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512ifma");
 }
+#elif HAS_OTHERS
+#include <sys/auxv.h>
+
+static int has_aes(void) { return (getauxval(AT_HWCAP) & 1 << 3) != 0; } /* HWCAP_AES */
 #endif
 
-enum { MOST = 3 };
+enum { MOST = 5 };
 static const drop_kernels *available[MOST + 1];
 static const char *names[MOST + 1];
 
@@ -46,10 +61,14 @@ static void look(void)
 {
     int n = 0;
     if (available[0]) return;
-#if HAS_OTHERS
+#if HAS_OTHERS && defined(__x86_64__)
     __builtin_cpu_init();
     if (has_avx512()) available[n++] = &drop_kernels_avx512;
+    if (has_vaes()) available[n++] = &drop_kernels_vaes;
     if (has_avx2()) available[n++] = &drop_kernels_avx2;
+#endif
+#if HAS_OTHERS
+    if (has_aes()) available[n++] = &drop_kernels_aes;
 #endif
     available[n++] = &drop_kernels_baseline;
     for (int i = 0; i < n; i++) {
