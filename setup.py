@@ -24,11 +24,11 @@ from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
 HERE = Path("fastdrop/_cy")
-# Compiled for each instruction set, the longest first; what is compiled again for those that differ
-# from another one in the processor's AES alone; and what is compiled once.
-KERNELS = ["kernels/apply.c", "kernels/kernels.c"]
+# Compiled for each instruction set, the longest first, but for MASKS those that differ in the
+# processor's AES alone have another one's; and what is compiled once.
 MASKS = "kernels/masks.c"
-SOURCES = sorted({str(file.relative_to(HERE)) for file in HERE.glob("*/*.c")} - {*KERNELS, MASKS})
+KERNELS = ["kernels/apply.c", MASKS, "kernels/kernels.c"]
+SOURCES = sorted({str(file.relative_to(HERE)) for file in HERE.glob("*/*.c")} - {*KERNELS})
 HEADERS = sorted(str(file) for pattern in ("*.h", "*.def") for file in HERE.rglob(pattern))
 
 # No contraction: a fused multiply-add would round differently from one
@@ -46,11 +46,11 @@ X86 = {
     "avx512": [*AVX512, "-mprefer-vector-width=512"],
 }
 ARM64 = {"aes": ["-march=armv8-a+crypto"]}
-BASES = {"aes": "baseline", "vaes": "avx2"}  # the sets whose other kernels these have
+BASES = {"aes": "baseline", "vaes": "avx2"}  # the sets whose kernels these have, MASKS excepted
 
 
 def instruction_sets() -> dict[str, list[str]]:
-    """Return the instruction sets to compile the kernels for, and their compiler flags."""
+    """Return the instruction sets to compile kernels for, and their compiler flags."""
     # Code may be built for another processor than this one's, and on macOS for two at once.
     named = re.findall(r"-arch\s+(\S+)", os.environ.get("ARCHFLAGS", ""))
     processors = set(named) or {sysconfig.get_platform().rsplit("-", 1)[-1]}
@@ -85,10 +85,13 @@ def units(sets: dict[str, list[str]] | None = None) -> list[Unit]:
     """Return what to compile beside _core.pyx, what takes longest first."""
     sets = instruction_sets() if sets is None else sets
     widest_first = list(reversed(sets.items()))
-    whole = [isa for isa in widest_first if isa[0] not in BASES]
-    kernels = [Unit(str(HERE / name), *isa) for name in KERNELS for isa in whole]
-    masks = [Unit(str(HERE / MASKS), *isa) for isa in widest_first]
-    return [*masks, *kernels, *(Unit(str(HERE / name)) for name in SOURCES)]
+    kernels = [
+        Unit(str(HERE / name), *isa)
+        for name in KERNELS
+        for isa in widest_first
+        if name == MASKS or isa[0] not in BASES
+    ]
+    return [*kernels, *(Unit(str(HERE / name)) for name in SOURCES)]
 
 
 class BuildKernels(build_ext):

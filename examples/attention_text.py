@@ -90,7 +90,7 @@ class Model:
             self.weights[name] *= np.float32(0.1)
         for i in range(2 * LAYERS + 1):
             self.weights[f"gain{i}"] = np.ones(WIDTH, np.float32)
-        self.p, self.training, self.rng = p, True, fastdrop.Philox4x32(seed)
+        self.p, self.training, self.rng = p, True, fastdrop.ARS4x32(seed)
 
     def block(self, i: int, x: np.ndarray, batch: int) -> tuple[np.ndarray, Any]:
         """Return layer i's output for rows, (batch * time, width), and what its backward needs."""

@@ -17,7 +17,7 @@ import numpy as np
 import fastdrop
 
 
-def run(x: np.ndarray, weights: list[np.ndarray], rng: fastdrop.Philox4x32) -> np.ndarray:
+def run(x: np.ndarray, weights: list[np.ndarray], rng: fastdrop.ARS4x32) -> np.ndarray:
     """Return the hidden states, shape (batch, steps, units), of x, (batch, steps, features)."""
     inward, across = weights
     x = fastdrop.Dropout(0.25, broadcast_dims=(1,), rng=rng)(x)
@@ -34,7 +34,7 @@ def main() -> np.ndarray:
     numbers = np.random.default_rng(0)
     x = numbers.normal(size=(4, 30, 8)).astype(np.float32)
     weights = [numbers.normal(0, n**-0.5, (n, 16)).astype(np.float32) for n in (8, 16)]
-    states = run(x, weights, fastdrop.Philox4x32(1))
+    states = run(x, weights, fastdrop.ARS4x32(1))
     dropped = fastdrop.Dropout(0.25, broadcast_dims=(1,), rng=1)(x) == 0
     counts = dropped.all(axis=1).sum(axis=1)
     print("features dropped in each sequence, at all of its steps:", counts)

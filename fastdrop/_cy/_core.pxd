@@ -48,6 +48,7 @@ cdef extern from "kernels/kernels.h":
 
     ctypedef struct drop_kernels:
         const char *name
+        const char *words
 
     ctypedef enum drop_generator:
         DROP_GENERATORS

@@ -11,7 +11,7 @@ cnp.import_array()
 
 
 # Counted up after each change of a name or of arguments here: see __init__.py.
-INTERFACE = 4
+INTERFACE = 5
 
 drop_choose_isa(NULL)
 
@@ -35,6 +35,11 @@ def choose_isa(name):
 def isa():
     """Return the instruction set whose kernels run."""
     return drop_chosen_kernels().name.decode()
+
+
+def random_words():
+    """Return what makes the default generator's words, in words for users."""
+    return drop_chosen_kernels().words.decode()
 
 
 def newest_pipeline():

@@ -12,7 +12,7 @@ from .._formulas.normal import Noise
 from .._formulas.softmax import Scores
 from ..arrays import Array
 from ..mask_format import BLOCK, Rate
-from ..rng import AnyRNG
+from ..rng import DEFAULT, AnyRNG
 from ..rng.base import Stream, check_status
 from ..sharing import Strides, c_strides, span
 from ..threads import get_num_threads
@@ -194,6 +194,7 @@ class CythonBackend(Backend):
         return {
             "instruction set": _core.isa(),
             "available instruction sets": _core.available_isas(),
+            "random words": f"{DEFAULT.name} by {_core.random_words()}",
         }
 
 

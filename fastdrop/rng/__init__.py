@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "ARS4x32",
     "PCG64",
     "RNG",
+    "ARS4x32",
     "Philox",
     "Philox4x32",
     "available_rngs",
@@ -132,7 +132,7 @@ def available_rngs() -> list[str]:
     Examples
     --------
     >>> import fastdrop
-    >>> set(fastdrop.available_rngs()) >= {"pcg64", "philox", "philox4x32"}
+    >>> set(fastdrop.available_rngs()) >= {"ars4x32", "pcg64", "philox", "philox4x32"}
     True
     """
     return sorted(_registry)
@@ -148,7 +148,7 @@ def default_rng() -> RNG:
     """Return the generator that ``rng=None`` stands for: the process's, not a new one.
 
     Every function and every layer without a generator of its own draws from it. It is a
-    `Philox4x32`, first seeded with the system's entropy; `manual_seed` seeds it anew.
+    `ARS4x32`, first seeded with the system's entropy; `manual_seed` seeds it anew.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def default_rng() -> RNG:
     Notes
     -----
     This is not `numpy.random.default_rng`, which makes a generator: that is what
-    ``fastdrop.Philox4x32(seed)`` does.
+    ``fastdrop.ARS4x32(seed)`` does.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def default_rng() -> RNG:
     global _default
     if _default is None:
         with exclusive():
-            _default = _default or Philox4x32()
+            _default = _default or DEFAULT()
     return _default
 
 
@@ -246,7 +246,7 @@ def as_rng(rng: Any) -> AnyRNG:
     """Return the generator for an `rng` argument.
 
     None is the default generator. A fastdrop RNG, a NumPy Generator or a
-    BitGenerator is used itself. An int or a SeedSequence seeds a new Philox4x32.
+    BitGenerator is used itself. An int or a SeedSequence seeds a new one of the default kind.
     A registered name makes a new generator of that kind with fresh entropy.
     """
     if rng is None:
@@ -260,7 +260,7 @@ def as_rng(rng: Any) -> AnyRNG:
     if isinstance(rng, np.random.SeedSequence) or (
         isinstance(rng, int | np.integer) and not isinstance(rng, bool)
     ):
-        return Philox4x32(rng)
+        return DEFAULT(rng)
     raise TypeError(
         "rng must be None, an int, a SeedSequence, a NumPy BitGenerator or Generator, a fastdrop "
         f"RNG or one of the names {available_rngs()}, but got {shown(rng)} ({type(rng).__name__})"

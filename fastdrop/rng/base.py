@@ -128,9 +128,9 @@ class RNG:
     Examples
     --------
     >>> import fastdrop
-    >>> rng = fastdrop.Philox4x32(2)
+    >>> rng = fastdrop.ARS4x32(2)
     >>> isinstance(rng, fastdrop.RNG), rng.name
-    (True, 'philox4x32')
+    (True, 'ars4x32')
     """
 
     name: ClassVar[str]

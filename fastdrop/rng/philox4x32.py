@@ -1,4 +1,4 @@
-"""Philox4x32-10: the generator that GPUs use and that vectorises best."""
+"""Philox4x32-10: the generator that GPUs use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHIFT32 = np.uint64(32)
 
 
 class Philox4x32(BuiltinRNG):
-    """Philox4x32-10, a counter-based generator, and fastdrop's default.
+    """Philox4x32-10, a counter-based generator of multiplications alone.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ class Philox4x32(BuiltinRNG):
     first, for the counter (n mod 2**32, n // 2**32, u mod 2**32, u // 2**32).
     The first word of the key holds the two Philox keys, low half first; the
     second is u. Each key has 2**64 words.
+
+    It is the fastest where a processor has no instructions for AES (see `ARS4x32`).
 
     References
     ----------

@@ -20,7 +20,7 @@ from torch import Tensor
 from .. import backends
 from .._cy import core
 from ..mask_format import rate
-from ..rng import Philox4x32
+from ..rng import DEFAULT
 from ..rng.base import check_status
 from . import _blas, _openmp
 from ._autograd import is_traced, refuse_recomputation
@@ -314,7 +314,7 @@ def _run(
         torch.get_num_threads(),
     )
     if status:
-        check_status(status, Philox4x32.name)
+        check_status(status, DEFAULT.name)
 
 
 def _empty_out(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import backends
 from .._cy import core
 from ..mask_format import Rate, rate
-from ..rng import Philox4x32
+from ..rng import DEFAULT
 from ..rng.base import check_status
 from . import _openmp
 from ._autograd import SMALL, record, refuse_if_fixed
@@ -157,7 +157,7 @@ def _write_few(mask: Rate, dtype: torch.dtype, n: int, at: int, y: Tensor) -> No
     key = new_key_address()
     status = _apply_few(FILL, key, mask.threshold, mask.scale, code, n, at, to)
     if status:
-        check_status(status, Philox4x32.name)
+        check_status(status, DEFAULT.name)
 
 
 def _write(
@@ -186,5 +186,5 @@ def _write(
         _num_threads(),
     )
     if status:
-        check_status(status, Philox4x32.name)
+        check_status(status, DEFAULT.name)
     return key

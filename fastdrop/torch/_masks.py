@@ -1,6 +1,6 @@
 """The mask function on tensors: keys from torch's generators, values from fastdrop's kernels.
 
-A mask is a plain tuple: the two words of a Philox4x32 key of its own, the rate, and
+A mask is a plain tuple: the two words of a key of its own for the default generator, the rate, and
 the scale of kept elements.
 """
 
@@ -20,7 +20,7 @@ from .. import backends
 from .._cy import core
 from ..arrays import DTYPES
 from ..mask_format import Rate
-from ..rng import Philox4x32
+from ..rng import DEFAULT
 from ..rng.base import Stream, check_status
 from . import _openmp
 from ._internals import SWITCHES
@@ -31,7 +31,7 @@ Mask = tuple[int, int, Rate, float]
 CODES: Final = {getattr(torch, name): core.DTYPES[name] if core else 0 for name in DTYPES}
 PLAIN: Final = (Tensor, Parameter)
 ONE: Final = (1,)  # the strides of a contiguous array
-FILL: Final = 0 if core is None else core.fill_address(Philox4x32.name)
+FILL: Final = 0 if core is None else core.fill_address(DEFAULT.name)
 
 # `random_` takes a generator's 64 bits modulo 2^63. So does `randint` for a range of this
 # length, which must begin below 0. So one state of a generator gives the same key both ways.
@@ -140,7 +140,7 @@ def evaluate(x: Tensor, mask: Mask, out: Tensor, shift: float = 0.0, dropped: fl
         dropped,
     )
     if status:
-        check_status(status, Philox4x32.name)
+        check_status(status, DEFAULT.name)
 
 
 def may_overlap(x: Tensor) -> bool:
@@ -187,7 +187,7 @@ def ones(mask: Mask, n: int, dtype: torch.dtype) -> Tensor:
             torch.get_num_threads(),
         )
         if status:
-            check_status(status, Philox4x32.name)
+            check_status(status, DEFAULT.name)
         return kept
     return kept.copy_(_bits_by_numpy(mask, n))
 
@@ -195,6 +195,6 @@ def ones(mask: Mask, n: int, dtype: torch.dtype) -> Tensor:
 def _bits_by_numpy(mask: Mask, n: int) -> Tensor:
     key0, key1, rate, _ = mask
     packed = np.empty(-(-n // 8), np.uint8)
-    stream = Stream(Philox4x32, np.array([key0, key1], np.uint64))
+    stream = Stream(DEFAULT, np.array([key0, key1], np.uint64))
     backends.current().bits(backends.Draw(stream, 0, rate), n, packed)
     return torch.from_numpy(np.unpackbits(packed, count=n, bitorder="little").view(np.bool_))

@@ -57,7 +57,7 @@ def main() -> int:
     """Load everything, and fail if anything was executed."""
     global listening
     tried = 0
-    generators = [fastdrop.Philox4x32, fastdrop.PCG64, np.random.MT19937, np.random.Philox]
+    generators = [fastdrop.ARS4x32, fastdrop.PCG64, np.random.MT19937, np.random.Philox]
     for generator in generators:
         layer = fastdrop.Dropout(0.3, rng=generator(1))
         mask = fastdrop.dropout(np.ones(9), rng=generator(1), return_mask=True)[1]

@@ -25,7 +25,7 @@ X = np.ones(1 << 20, np.float32)  # enough for several threads
 
 def all_at_once() -> None:
     """Eight threads draw from one generator: what they draw are its next draws."""
-    rng, again = fastdrop.Philox4x32(1), fastdrop.Philox4x32(1)
+    rng, again = fastdrop.ARS4x32(1), fastdrop.ARS4x32(1)
     barrier = threading.Barrier(THREADS)
 
     def draw(_: int) -> list[bytes]:

@@ -26,7 +26,7 @@ enum {
 #define HALF ((uint64_t)1 << 39) /* p = 1/2, as a threshold */
 #define ONE (2 * HALF)
 
-static const char *const generators[] = {"philox4x32", "philox", "pcg64"};
+static const char *const generators[] = {"ars4x32", "philox4x32", "philox", "pcg64"};
 /* All bits but the exponent's highest: without it there is no NaN and no infinity. Operands
  * have neither, because of two NaNs that are added it is the compiler who picks one. */
 static uint64_t finite_bits(drop_dtype dtype)
@@ -156,7 +156,7 @@ static void apply(drop_dtype dtype, uint64_t threshold, uint64_t first, const la
 {
     const size_t bytes = (threads > 1 ? (size_t)MANY : ELEMENTS) * (size_t)drop_item_size(dtype) + 64;
     char *x = random_bytes(bytes, 0, ~(uint64_t)0), *y = l->inplace ? x : random_bytes(bytes, 1, ~(uint64_t)0);
-    const drop_mask mask = mask_of("philox4x32", threshold);
+    const drop_mask mask = mask_of("ars4x32", threshold);
     drop_operation op = {.mask = &mask, .first = first, .form = DROP_SCALE, .numbers = {.scale = scale_of(threshold)},
                          .arrays = arrays_of(l, dtype, x, y, 0)};
     if (drop_evaluate(kernels, &op, (drop_workers){threads, NULL})) abort();
@@ -170,7 +170,7 @@ static void apply(drop_dtype dtype, uint64_t threshold, uint64_t first, const la
 static void evaluate(drop_form form, drop_dtype dtype, uint64_t threshold, const layout *l, int shared)
 {
     const size_t bytes = ELEMENTS * (size_t)drop_item_size(dtype) + 64;
-    const drop_mask mask = mask_of("philox4x32", threshold);
+    const drop_mask mask = mask_of("ars4x32", threshold);
     const drop_workers alone = {1, NULL};
     const int operands = drop_form_operands(form);
     char *x = random_bytes(bytes, 0, ~(uint64_t)0), *y = l->inplace ? x : random_bytes(bytes, 1, ~(uint64_t)0);
@@ -202,7 +202,7 @@ static void noise(drop_dtype dtype, int factor, const layout *l, int threads)
 {
     const size_t bytes = (threads > 1 ? (size_t)MANY : ELEMENTS) * (size_t)drop_item_size(dtype) + 64;
     char *x = random_bytes(bytes, 0, ~(uint64_t)0), *y = l->inplace ? x : random_bytes(bytes, 1, ~(uint64_t)0);
-    const drop_noise noise = {.fill = kernels->fill[DROP_PHILOX4X32], .key = key, .draw = DRAW, .factor = factor, .spread = 0.375};
+    const drop_noise noise = {.fill = kernels->fill[DROP_ARS4X32], .key = key, .draw = DRAW, .factor = factor, .spread = 0.375};
     drop_arrays a = arrays_of(l, dtype, x, y, 0);
     if (drop_add_noise(kernels, &noise, &a, (drop_workers){threads, NULL})) abort();
     print_layout("noise", dtype, HALF, 0, l);
@@ -227,7 +227,7 @@ static void all_cases(void)
             bits(generators[g], thresholds[i], 4099, 1003, 1);
         }
     }
-    bits("philox4x32", HALF / 8 * 7, 77, MANY, 3);
+    bits("ars4x32", HALF / 8 * 7, 77, MANY, 3);
     for (int d = 0; d < DROP_DTYPES; d++) {
         for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
             apply((drop_dtype)d, HALF, 0, &layouts[i], 1);

@@ -32,6 +32,7 @@ SEED = 20140615
 USED = 5  # words drawn before: a draw rarely starts at a round position
 
 GENERATORS: dict[str, Callable[[int], Any]] = {
+    "ars4x32": fastdrop.ARS4x32,
     "philox4x32": fastdrop.Philox4x32,
     "philox": fastdrop.Philox,
     "pcg64": fastdrop.PCG64,
@@ -39,6 +40,8 @@ GENERATORS: dict[str, Callable[[int], Any]] = {
     "SFC64": np.random.SFC64,
     "PCG64DXSM": np.random.PCG64DXSM,
 }
+
+PIPED = ["ars4x32", "philox4x32"]  # kernels have code of their own for them
 
 # One to four first planes, one to eight second ones, numbers, and rates near 0 and 1.
 RATES = [0.5, 0.25, 0.75, 0.375, 0.0625, 0.28125, 1 / 64, 1 / 128, 255 / 256, 1 / 512]
@@ -100,9 +103,10 @@ def cases() -> Iterator[Case]:
         for p in RATES:
             for size in [*SIZES, SIZE_FOR_ALL] if 0.05 < p < 0.95 else [SIZE_FOR_ALL]:
                 yield "mask", name, repr(p), str(size)
-    for p in (0.5, 0.3):
-        for dtype in DTYPES:
-            yield "y", "philox4x32", repr(p), dtype
+    for name in PIPED:
+        for p in (0.5, 0.3):
+            for dtype in DTYPES:
+                yield "y", name, repr(p), dtype
     for name in FAMILY:
         for dtype in ("float32", "bfloat16"):
             yield name, "philox4x32", "0.3", dtype

@@ -11,7 +11,8 @@ import fastdrop
 from fastdrop import _cy
 from fastdrop.backends import NAMES
 
-ISAS = ("baseline", "avx2", "avx512")
+ISAS = ("baseline", "aes", "avx2", "vaes", "avx512")
+WHOLE = ("baseline", "avx2", "avx512")  # the others have kernels of their own for masks only
 
 
 @contextmanager
@@ -28,10 +29,24 @@ def use_isa(name: str) -> Iterator[None]:
         core.choose_isa(before)
 
 
-@pytest.fixture(params=[*(f"cython-{isa}" for isa in ISAS), *NAMES[1:]])
+def _backends(isas: tuple[str, ...]) -> list[str]:
+    return [*(f"cython-{isa}" for isa in isas), *NAMES[1:]]
+
+
+@pytest.fixture(params=_backends(WHOLE))
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test with each backend, and each instruction set, for all threads of the process."""
-    name, _, isa = request.param.partition("-")
+    yield from _run_by(request.param)
+
+
+@pytest.fixture(name="backend", params=_backends(ISAS))
+def backend_of_masks(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Do so with the instruction sets, too, that differ from another one in masks only."""
+    yield from _run_by(request.param)
+
+
+def _run_by(which: str) -> Iterator[str]:
+    name, _, isa = which.partition("-")
     if name not in fastdrop.available_backends():
         pytest.skip(f"the {name} backend is not available here")
     before = fastdrop.get_backend()

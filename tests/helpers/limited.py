@@ -69,7 +69,7 @@ def refused(backend: str) -> None:
     square = flat.reshape(1 << 15, -1).T  # in Fortran's order
     foreign = np.ones(n, ">f4")
     layer = fastdrop.Dropout(P, rng=1)
-    counter, sequential, jumping = fastdrop.Philox4x32(1), np.random.SFC64(1), np.random.PCG64(1)
+    counter, sequential, jumping = fastdrop.ARS4x32(1), np.random.SFC64(1), np.random.PCG64(1)
 
     def drop(x: np.ndarray, rng: Any, **more: Any) -> Callable[[], object]:
         return lambda: fastdrop.dropout(x, P, rng=rng, **{"out": x, **more})
@@ -148,7 +148,7 @@ def windows(path: str, limit: int) -> None:
     """Drop a file's elements in place, mapping a window of it at a time."""
     start = header(path)
     n = (os.path.getsize(path) - start) // 4
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     with limited(resource.RLIMIT_AS, limit or used("VmSize") + 4 * n // 3):
         try:
             np.load(path, mmap_mode="r+")

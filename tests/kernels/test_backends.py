@@ -19,6 +19,7 @@ from fastdrop.mask_format import BLOCK, STRIP
 from fastdrop.masks.mask import Mask
 
 GENERATORS = [
+    fastdrop.ARS4x32,
     fastdrop.Philox4x32,
     fastdrop.Philox,
     fastdrop.PCG64,
@@ -105,7 +106,7 @@ def test_any_rate_and_size(backend: str, p: float, n: int, seed: int) -> None:
     p=st.sampled_from([0.5, 0.25, 0.1]),
 )
 def test_any_part_of_a_huge_mask(backend: str, first: int, n: int, p: float) -> None:
-    mask = Mask(Draw(*fastdrop.Philox4x32(1).reserve(0), fastdrop.mask_format.rate(p), first), (n,))
+    mask = Mask(Draw(*fastdrop.ARS4x32(1).reserve(0), fastdrop.mask_format.rate(p), first), (n,))
     bits = packed(mask)
     x = any_bits((n,), np.float16)
     assert contents(mask.apply(x)) == contents(reference(mask, x))

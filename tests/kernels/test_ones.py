@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastdrop import Philox4x32, _cy, use_backend
+from fastdrop import ARS4x32, _cy, use_backend
 from fastdrop.backends import Draw
 from fastdrop.backends.form import Form
 from fastdrop.mask_format import rate
@@ -20,7 +20,7 @@ SIZES = [1, 7, 8, 31, 33, 64, 4096, 4097, 70_001, 600_000]
 
 
 def mask(p: float, shape: tuple[int, ...]) -> Mask:
-    return Mask(Draw(Stream(Philox4x32, np.array(KEY, np.uint64)), 0, rate(p)), shape)
+    return Mask(Draw(Stream(ARS4x32, np.array(KEY, np.uint64)), 0, rate(p)), shape)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -29,7 +29,7 @@ def mask(p: float, shape: tuple[int, ...]) -> Mask:
 def test_ones_are_the_references_bits(n: int, item: int, one: int, threads: int, isa: str) -> None:
     dtype = np.uint8 if item == 1 else np.uint16  # NumPy has no bfloat16
     out = np.full(n + 1, 7, dtype)
-    fill = core.fill_address(Philox4x32.name)
+    fill = core.fill_address(ARS4x32.name)
     status = core.ones_by(None, fill, *KEY, rate(0.3).threshold, n, out.ctypes.data, item, threads)
     assert status == 0
     with use_backend("reference"):
@@ -50,7 +50,7 @@ def test_affine_forms_by_address(
     y, expected = np.empty_like(x), np.empty_like(x)
     steps = [tuple(s // a.itemsize for s in a.strides) for a in (x, y)]
     code = {np.float16: 0, np.float32: 2, np.float64: 3}[dtype]
-    fill, form = core.fill_address(Philox4x32.name), Form("affine", 0.25, -1.5)
+    fill, form = core.fill_address(ARS4x32.name), Form("affine", 0.25, -1.5)
     where = (x.ctypes.data, steps[0], y.ctypes.data, steps[1])
     status = core.apply_by(
         None,
@@ -66,7 +66,7 @@ def test_affine_forms_by_address(
         form.dropped,
     )
     assert status == 0
-    stream = Stream(Philox4x32, np.array(KEY, np.uint64))
+    stream = Stream(ARS4x32, np.array(KEY, np.uint64))
     drawn = Mask(Draw(stream, 0, rate(0.3).with_scale(1.25)), shape)
     with use_backend("reference"):
         drawn.write(form, x, expected)

@@ -6,8 +6,11 @@ addresses: so what could go wrong is where blocks, vectors and streams begin and
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from isas import backend_of_masks
 from support import DTYPES, POISON, any_bits, contents, dtype_of, poisoned, reference
 
 import fastdrop
@@ -26,6 +29,7 @@ RATES = [
     1 / 32,
     1 / 4096,
 ]  # with a pipeline, and without
+backend = backend_of_masks
 GUARD = 256  # bytes on either side of an output
 
 
@@ -44,16 +48,22 @@ def apply_at(mask: Mask, x: np.ndarray, x_offset: int, y_offset: int) -> bytes:
     return contents(y_there)
 
 
-def mask_of(n: int, p: float, draw: int = 0) -> Mask:
-    stream, _ = fastdrop.Philox4x32(3).reserve(0)
+@pytest.fixture(params=[fastdrop.ARS4x32, fastdrop.Philox4x32])
+def piped(request: pytest.FixtureRequest) -> Any:
+    """Return a generator that has a pipeline."""
+    return request.param
+
+
+def mask_of(n: int, p: float, draw: int = 0, kind: Any = fastdrop.ARS4x32) -> Mask:
+    stream, _ = kind(3).reserve(0)
     return Mask(Draw(stream, draw, rate(p)), (n,))
 
 
 @pytest.mark.parametrize("p", RATES)
 @pytest.mark.parametrize("name", DTYPES)
-def test_every_dtype_and_alignment(backend: str, name: str, p: float) -> None:
+def test_every_dtype_and_alignment(backend: str, piped: Any, name: str, p: float) -> None:
     dtype = dtype_of(name)
-    mask, x = mask_of(3 * BLOCK + 5, p), any_bits((3 * BLOCK + 5,), dtype)
+    mask, x = mask_of(3 * BLOCK + 5, p, kind=piped), any_bits((3 * BLOCK + 5,), dtype)
     expected = contents(reference(mask, x))
     for offset in {0, dtype.itemsize, 16, 48, 64 - dtype.itemsize, 1}:
         assert apply_at(mask, x, 0, offset) == expected
@@ -73,20 +83,22 @@ def test_block_counts_and_thread_counts(backend: str, threads: int, blocks: int,
 
 @pytest.mark.parametrize("p", [0.5, 0.25, 0.1])
 @pytest.mark.parametrize("draw", [1, 5, 2**33 - 1001, 2**33 - 1000, 2**63 + 3])
-def test_draws_at_any_position(backend: str, draw: int, p: float) -> None:
+def test_draws_at_any_position(backend: str, piped: Any, draw: int, p: float) -> None:
     """At odd words a counter is torn apart, and at word 2**33 its lower word has to carry."""
-    mask, x = mask_of(8 * BLOCK, p, draw), any_bits((8 * BLOCK,), np.float32)
+    mask, x = mask_of(8 * BLOCK, p, draw, piped), any_bits((8 * BLOCK,), np.float32)
     assert contents(mask.apply(x)) == contents(reference(mask, x))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("p", [*RATES, 1 / 8192, 2**-40])
 @pytest.mark.parametrize("first_draw", [0, 3, 2**33 - 3000])
-def test_a_few_elements_at_many_positions(backend: str, first_draw: int, p: float) -> None:
+def test_a_few_elements_at_many_positions(
+    backend: str, piped: Any, first_draw: int, p: float
+) -> None:
     """Two blocks in a hundred need a number for one of 64 elements, which most are made without."""
     x = np.ones(64, np.float32)
     for i in range(150):
-        mask = mask_of(1 + i % 64, p, first_draw + i * rate(p).block_words)
+        mask = mask_of(1 + i % 64, p, first_draw + i * rate(p).block_words, piped)
         part = x[: 1 + i % 64]
         assert contents(mask.apply(part)) == contents(reference(mask, part))
 

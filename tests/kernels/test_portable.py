@@ -31,13 +31,18 @@ from fastdrop.backends import Draw
 from fastdrop.backends.form import Form
 from fastdrop.backends.reference import ReferenceBackend
 from fastdrop.mask_format import ONE, rate
-from fastdrop.rng import PCG64, Philox, Philox4x32
+from fastdrop.rng import PCG64, ARS4x32, Philox, Philox4x32
 from fastdrop.rng.base import Stream
 
 SOURCES = ROOT / "fastdrop" / "_cy"
 DRIVER = HELPERS / "digests.c"
 DRAW = 5  # as in digests.c
-ALGORITHMS = {"philox4x32": (Philox4x32, 2), "philox": (Philox, 6), "pcg64": (PCG64, 4)}
+ALGORITHMS = {
+    "ars4x32": (ARS4x32, 2),
+    "philox4x32": (Philox4x32, 2),
+    "philox": (Philox, 6),
+    "pcg64": (PCG64, 4),
+}
 
 pytestmark = [
     pytest.mark.skipif(not (SOURCES / "kernels").exists(), reason="only a source tree has them"),
@@ -233,7 +238,7 @@ def expected(line: str) -> int:
     """Return the digest that the reference backend gives for a line's case."""
     case = dict(part.split("=") for part in line.split())
     number = {name: int(text) for name, text in case.items() if re.fullmatch(r"-?\d+", text)}
-    stream = stream_of(case.get("rng", "philox4x32"))
+    stream = stream_of(case.get("rng", "ars4x32"))
     reference = ReferenceBackend()
     if case["op"] == "words":
         return digest_of(stream.words(number["position"], number["n"]).astype("<u8"))

@@ -20,7 +20,7 @@ every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 FIRST = 3 * 4096 + 17  # of the mask's elements: neither a block's first one nor a word's
 
 
-def drawn(p: float, name: str = "philox4x32", size: int = 1 << 20) -> Draw | None:
+def drawn(p: float, name: str = "ars4x32", size: int = 1 << 20) -> Draw | None:
     """Return a draw, and none for p = 0."""
     checked = rate(p)
     source = fastdrop.rng.as_rng(np.random.Generator(np.random.MT19937(1)) if name == "mt" else 1)

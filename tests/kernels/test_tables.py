@@ -32,7 +32,7 @@ def foreign(name: str) -> np.dtype:
 
 def apply(x: np.ndarray) -> int:
     """Call the extension as the backend does, but without a check of x."""
-    stream, draw = fastdrop.Philox4x32(1).reserve(1)
+    stream, draw = fastdrop.ARS4x32(1).reserve(1)
     half = rate(0.5)
     source = stream.fill_address, stream.key_address
     return core.apply(*source, draw, half.threshold, half.scale, 0, x, x.copy(), 1)
@@ -80,7 +80,7 @@ def test_a_dtype_without_kernels_is_refused_by_its_number(name: str) -> None:
 
 
 def test_every_entrance_refuses_it() -> None:
-    stream, draw = fastdrop.Philox4x32(1).reserve(1)
+    stream, draw = fastdrop.ARS4x32(1).reserve(1)
     half, x = rate(0.5), np.zeros(8, np.int16)
     source = stream.fill_address, stream.key_address
     numbers = core.FORMS["scale"], 2.0, 0.0, 0.0

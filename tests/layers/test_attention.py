@@ -38,7 +38,7 @@ def test_its_mask_is_that_of_plain_dropout(backend: str) -> None:
     x = normal((3, 4, 701), "float32")
     whole = fastdrop.softmax_dropout(x, 0.0)
     for p in (0.1, 0.5, 0.999, 1.0):
-        rngs = fastdrop.Philox4x32(5), fastdrop.Philox4x32(5)
+        rngs = fastdrop.ARS4x32(5), fastdrop.ARS4x32(5)
         y, mask = fastdrop.softmax_dropout(x, p, rng=rngs[0], return_mask=True)
         plain, expected = fastdrop.dropout(whole, p, rng=rngs[1], return_mask=True)
         assert mask == expected
@@ -255,7 +255,7 @@ def test_attention_is_its_formula(shape: Any, causal: bool, backend: str) -> Non
 
 def test_its_mask_is_that_of_the_probabilities(backend: str) -> None:
     q, k, v = (normal((2, 3, 20, 4), "float32", i) for i in range(3))
-    rngs = [fastdrop.Philox4x32(7) for _ in range(2)]
+    rngs = [fastdrop.ARS4x32(7) for _ in range(2)]
     _, saved = fastdrop.attention(q, k, v, 0.1, rng=rngs[0], return_saved=True)
     whole = np.ones((2, 3, 20, 20), np.float32)
     _, mask = fastdrop.dropout(whole, 0.1, rng=rngs[1], return_mask=True)

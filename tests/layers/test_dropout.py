@@ -64,7 +64,7 @@ def test_two_by_four(backend: str) -> None:
 
 def test_function_and_layer_draw_alike(backend: str) -> None:
     layer = fastdrop.Dropout(0.3, rng=1)
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     for _ in range(3):
         expected = fastdrop.dropout(ones(50, 50), 0.3, rng=rng)
         np.testing.assert_array_equal(layer(ones(50, 50)), expected)
@@ -274,7 +274,7 @@ if np.dtype(np.longdouble) != np.float64:
 @pytest.mark.parametrize("inplace", [False, True])
 @pytest.mark.parametrize("kind", WRONG_X)
 def test_x_of_another_type_is_refused(dropout: Any, kind: str, inplace: bool) -> None:
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     x = WRONG_X[kind]
     before = copy.deepcopy(x) if not isinstance(x, memoryview) else x
     with pytest.raises(TypeError, match=r"^x must "):
@@ -326,7 +326,7 @@ WRONG_OUT: dict[str, tuple[np.ndarray, Any, type[Exception], str]] = {
 @pytest.mark.parametrize("kind", WRONG_OUT)
 def test_wrong_out_is_refused(dropout: Any, kind: str) -> None:
     x, out, error, message = WRONG_OUT[kind]
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     before = copy.deepcopy(x), copy.deepcopy(out)
     with pytest.raises(error, match=message):
         dropout(x, rng=rng, out=out)
@@ -341,7 +341,7 @@ def test_wrong_out_is_refused(dropout: Any, kind: str) -> None:
 @checks
 @pytest.mark.parametrize("p", [0.5, 0.0])
 def test_in_place_with_another_out_is_refused(dropout: Any, p: float) -> None:
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     x, out = ones(6, 4), ones(6, 4)
     with pytest.raises(ValueError, match="out must be None or x itself"):
         dropout(x, p, inplace=True, out=out, rng=rng)
@@ -364,7 +364,7 @@ def test_in_place_with_another_out_is_refused(dropout: Any, p: float) -> None:
     ids=["read-only", "broadcast", "writable broadcast"],
 )
 def test_in_place_needs_memory_to_write(dropout: Any, x: np.ndarray, message: str) -> None:
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     before = x.copy()
     with pytest.raises(ValueError, match=message):
         dropout(x, rng=rng, inplace=True)
@@ -375,7 +375,7 @@ def test_in_place_needs_memory_to_write(dropout: Any, x: np.ndarray, message: st
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, np.nan, np.inf])
 def test_p_out_of_range_is_refused(dropout: Any, p: float) -> None:
-    rng, x = fastdrop.Philox4x32(1), ones(9)
+    rng, x = fastdrop.ARS4x32(1), ones(9)
     message = "dropout probability has to be between 0 and 1, but got"
     with pytest.raises(ValueError, match=message):
         dropout(x, p, rng=rng, inplace=True)
@@ -386,7 +386,7 @@ def test_p_out_of_range_is_refused(dropout: Any, p: float) -> None:
 
 
 def test_p_of_another_type_is_refused(dropout: Any) -> None:
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     with pytest.raises(TypeError, match="dropout probability has to be a real number"):
         dropout(ones(9), "0.5", rng=rng)
     assert rng.position == 0
@@ -499,7 +499,7 @@ def test_without_rng_the_layer_draws_from_the_default_generator() -> None:
 
 
 def test_layers_can_share_a_generator() -> None:
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     a, b = fastdrop.Dropout(rng=rng), fastdrop.Dropout(rng=rng)
     assert a.rng is b.rng is rng
     assert (a(ones(99)) != b(ones(99))).any()
@@ -557,7 +557,7 @@ def test_pickled_layer_is_small() -> None:
     ("change", "error", "message"),
     [
         ({"mask_format": 1}, ValueError, "state must be of mask format 2, but got 1"),
-        ({"rng": fastdrop.PCG64(1).state}, ValueError, "'philox4x32', but got one of 'pcg64'"),
+        ({"rng": fastdrop.PCG64(1).state}, ValueError, "'ars4x32', but got one of 'pcg64'"),
         ({"rng": NumpyRNG(np.random.SFC64(1)).state}, ValueError, "state"),
         ({"rng": None}, ValueError, "state must be a dictionary"),
         ({"p": 1.5}, ValueError, "dropout probability"),

@@ -248,7 +248,7 @@ def outcome(call: Callable[[], Any]) -> tuple[type | None, int]:
 def test_bad_sharing_is_refused_before_anything_is_spent(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    x, rng = np.ones((3, 5, 7)), fastdrop.Philox4x32(1)
+    x, rng = np.ones((3, 5, 7)), fastdrop.ARS4x32(1)
     for call in (
         lambda: fastdrop.dropout(x, rng=rng, inplace=True, **arguments),
         lambda: fastdrop.Dropout(rng=rng, inplace=True, **arguments)(x),

@@ -148,7 +148,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("generator", [np.random.MT19937, np.random.PCG64, fastdrop.Philox4x32])
+@pytest.mark.parametrize("generator", [np.random.MT19937, np.random.PCG64, fastdrop.ARS4x32])
 def test_noise_is_the_formula_of_the_streams_words(
     name: str, generator: Any, backend: str, threads: int
 ) -> None:

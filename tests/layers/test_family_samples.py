@@ -13,7 +13,7 @@ X = np.random.default_rng(0).normal(size=(6, 50, 101)).astype(np.float32)
 IDS = np.array([5, 17, 0, 10**12, 3, 4])
 
 
-@pytest.mark.parametrize("make", [fastdrop.Philox4x32, fastdrop.PCG64, np.random.Philox])
+@pytest.mark.parametrize("make", [fastdrop.ARS4x32, fastdrop.PCG64, np.random.Philox])
 @pytest.mark.parametrize("p", [0.3, 0.5])
 def test_rows_do_not_depend_on_batch_or_order(make: Any, p: float, backend: str) -> None:
     y, mask = fastdrop.dropout(X, p, rng=make(1), sample_ids=IDS, return_mask=True)
@@ -36,7 +36,7 @@ def test_masks_differ_between_ids_generators_and_positions() -> None:
         mask = fastdrop.dropout(X, rng=rng, sample_ids=ids, return_mask=True)[1].to_bool()
         return [row.tobytes() for row in mask]
 
-    moved = fastdrop.Philox4x32(1)
+    moved = fastdrop.ARS4x32(1)
     moved.random_raw(1)
     found = bits(1, IDS) + bits(2, IDS) + bits(moved, IDS)
     plain = fastdrop.dropout(X, rng=1, return_mask=True)[1].to_bool()
@@ -44,7 +44,7 @@ def test_masks_differ_between_ids_generators_and_positions() -> None:
 
 
 def test_generator_stays_where_it_is() -> None:
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     first = fastdrop.dropout(X, rng=rng, sample_ids=IDS)
     assert rng.position == 0
     assert np.array_equal(fastdrop.dropout(X, rng=rng, sample_ids=IDS), first)

@@ -17,7 +17,7 @@ from fastdrop import Mask
 
 X = np.arange(1.0, 6001.0).reshape(2, 3, 1000)
 RNGS = {
-    "philox4x32": fastdrop.Philox4x32,
+    "ars4x32": fastdrop.ARS4x32,
     "philox": fastdrop.Philox,
     "pcg64": fastdrop.PCG64,
     "numpy pcg64": np.random.PCG64,
@@ -66,7 +66,7 @@ def test_state_is_small_json(make: Any) -> None:
     [
         ({"mask_format": 1}, "mask format 2, but got 1"),
         ({"layer": "Dropout2d"}, "one of Dropout, but got one of 'Dropout2d'"),
-        ({"rng": fastdrop.PCG64(1).state}, "philox4x32"),
+        ({"rng": fastdrop.PCG64(1).state}, "ars4x32"),
         ({"rng": {}}, "state must be"),
         ({"p": 1.5}, "between 0 and 1"),
         ({"noise": None}, r"also has \['noise'\]"),
@@ -171,7 +171,7 @@ def test_spawned_layers_are_independent_and_reproducible(make_rng: Any) -> None:
 
 
 def test_layers_sharing_a_generator_never_share_a_mask() -> None:
-    rng = fastdrop.Philox4x32(6)
+    rng = fastdrop.ARS4x32(6)
     a, b = fastdrop.Dropout(rng=rng), fastdrop.Dropout(rng=rng)
     assert len({layer(X).tobytes() for layer in (a, b, a, b)}) == 4
 

@@ -159,14 +159,14 @@ def test_unknown_wish_for_kernels_is_refused(checkout: Path) -> None:
     assert message in result.stderr
 
 
-X86 = ["baseline", "avx2", "avx512"]
+X86 = ["baseline", "aes", "avx2", "vaes", "avx512"]
 
 
 @pytest.mark.parametrize(
     ("platform", "flags", "expected"),
     [
         ("linux-x86_64", "", X86),
-        ("linux-aarch64", "", ["baseline"]),
+        ("linux-aarch64", "", ["baseline", "aes"]),
         ("linux-ppc64le", "", ["baseline"]),
         ("macosx-11.0-arm64", "", ["baseline"]),
         ("macosx-10.13-x86_64", "", X86),
@@ -189,7 +189,9 @@ def test_instruction_sets_are_the_targets(
     assert list(sets) == expected
     assert sets["baseline"] == []
     for isa in expected[1:]:
-        assert "-mavx2" in sets[isa]
+        flags_of_aes = {"-maes", "-march=armv8-a+crypto"}
+        assert flags_of_aes & {*sets[isa]}
+        assert ("-mavx2" in sets[isa]) == (isa != "aes")
         # A build for two processors hands every flag to both compilers, unless told otherwise.
         assert not mac or sets[isa][::2] == ["-Xarch_x86_64"] * (len(sets[isa]) // 2)
 

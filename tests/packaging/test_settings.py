@@ -103,7 +103,7 @@ def test_show_config_says_what_runs(backend: str, capsys: pytest.CaptureFixture[
     assert shown["mask format"] == "2"
     assert shown["threads"] == str(fastdrop.get_num_threads())
     assert shown["available backends"] == ", ".join(fastdrop.available_backends())
-    assert shown["default rng"] == "philox4x32"
+    assert shown["default rng"] == "ars4x32"
     assert shown["rngs"] == ", ".join(fastdrop.available_rngs())
     assert ("yes" in shown["compiled extension"]) == ("cython" in fastdrop.available_backends())
 
@@ -120,7 +120,7 @@ digest = hashlib.sha256()
 for dtype in ("e", "f", "d", "F", "D"):
     x = np.frombuffer(np.random.default_rng(1).bytes(20000 * np.dtype(dtype).itemsize), dtype)
     for p in (.5, .3, 1 / 64):
-        for rng in (fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64):
+        for rng in (fastdrop.ARS4x32, fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64):
             for view in (x, x[::-1], x[::3], x[:19999].reshape(7, -1).T):
                 digest.update(fastdrop.dropout(view, p, rng=rng(2)).tobytes())
 from fastdrop._cy import core

@@ -12,7 +12,7 @@ import fastdrop
 from fastdrop import _cy
 from fastdrop.rng import base
 
-OWN = [fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
+OWN = [fastdrop.ARS4x32, fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
 LENGTHS = [0, 1, 2, 3, 999, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, (1 << 17) + 777]
 
 

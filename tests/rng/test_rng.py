@@ -18,7 +18,7 @@ import fastdrop
 from fastdrop.rng import as_rng
 from fastdrop.rng.numpy_adapter import NumpyRNG
 
-OWN = [fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
+OWN = [fastdrop.ARS4x32, fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
 FOREIGN = [np.random.MT19937, np.random.SFC64, np.random.PCG64DXSM]
 X = np.ones(100, np.float32)
 
@@ -228,7 +228,7 @@ def test_none_is_the_default_generator() -> None:
 
 @pytest.mark.parametrize("seed", [7, np.int64(7), np.uint8(7), SeedSequence(7)])
 def test_a_seed_makes_the_default_kind(seed: Any) -> None:
-    expected = fastdrop.dropout(X, rng=fastdrop.Philox4x32(7))
+    expected = fastdrop.dropout(X, rng=fastdrop.ARS4x32(7))
     assert (fastdrop.dropout(X, rng=seed) == expected).all()
 
 

@@ -16,7 +16,7 @@ from fastdrop.rng.base import Stream
 from fastdrop.rng.numpy_adapter import NumpyRNG
 
 ORACLES = [(fastdrop.PCG64, np.random.PCG64), (fastdrop.Philox, np.random.Philox)]
-OWN = [fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
+OWN = [fastdrop.ARS4x32, fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
 FOREIGN = ["MT19937", "SFC64", "PCG64DXSM", "PCG64", "Philox"]
 
 seeds = st.integers(0, 2**200)

@@ -123,7 +123,7 @@ def test_streams_and_masks_differ_from_anything_else() -> None:
     mask = fastdrop.dropout(np.ones(3), rng=1, return_mask=True)[1]
     assert mask != 1
     assert mask._draw.stream != 1
-    assert fastdrop.Philox4x32(5).seed_seq.entropy == 5
+    assert fastdrop.ARS4x32(5).seed_seq.entropy == 5
 
 
 def test_entropy_may_be_nested() -> None:
@@ -137,7 +137,7 @@ def test_entropy_may_be_nested() -> None:
 
 
 def test_random_raw_takes_numpy_ints_anywhere() -> None:
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     state = rng.state
     rng.state = {**state, "position": 2**63 + 10}
     expected = rng.random_raw(3)
@@ -146,7 +146,7 @@ def test_random_raw_takes_numpy_ints_anywhere() -> None:
 
 
 def test_random_raw_beyond_memory_spends_nothing() -> None:
-    for rng in (fastdrop.Philox4x32(1), fastdrop.rng.as_rng(np.random.SFC64(1))):
+    for rng in (fastdrop.ARS4x32(1), fastdrop.rng.as_rng(np.random.SFC64(1))):
         before = repr(rng.state)
         with pytest.raises((MemoryError, ValueError)):
             rng.random_raw(2**59)

@@ -53,7 +53,7 @@ def test_import_leaves_the_gil_off() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [fastdrop.Philox4x32, lambda seed: fastdrop.Dropout(rng=np.random.SFC64(seed)).rng]
+    "make", [fastdrop.ARS4x32, lambda seed: fastdrop.Dropout(rng=np.random.SFC64(seed)).rng]
 )
 def test_no_two_threads_spawn_the_same_children(make: Callable[[int], Any]) -> None:
     parent = make(1)

@@ -87,7 +87,7 @@ def test_an_interrupted_call_writes_all_or_nothing(backend: str) -> None:
             break
         assert attempt < 500, "no call was ever interrupted"
         x, before = ones.copy(), layer.rng.position
-        twin = fastdrop.Philox4x32(1)
+        twin = fastdrop.ARS4x32(1)
         twin.reserve(before)
         expected = fastdrop.dropout(ones, P, rng=twin)
         during = interrupted(1e-5 + min(durations) * (attempt % 20) / 20, lambda x=x: layer(x))
@@ -310,7 +310,7 @@ def test_words_are_given_back_to_the_newest_draw_only(
 
 @pytest.fixture(
     params=[
-        fastdrop.Philox4x32, np.random.PCG64, np.random.Philox, np.random.MT19937, np.random.SFC64,
+        fastdrop.ARS4x32, np.random.PCG64, np.random.Philox, np.random.MT19937, np.random.SFC64,
     ]
 )  # fmt: skip
 def generator(request: pytest.FixtureRequest) -> Any:
@@ -346,7 +346,7 @@ def test_the_program_may_end_while_a_thread_draws(backend: str, end: str, plugge
         "class Plugin(fastdrop.RNG):\n"
         "    name = 'plugin'\n"
         "    capsule = fastdrop.make_capsule(ctypes.cast(fill, ctypes.c_void_p).value, 1)\n"
-        f"rng = {'Plugin' if plugged else 'fastdrop.Philox4x32'}(1)\n"
+        f"rng = {'Plugin' if plugged else 'fastdrop.ARS4x32'}(1)\n"
         "x = np.ones(1 << 22, np.float32)\n"
         "fastdrop.dropout(x[:1 << 19], 0.3, rng=rng, out=x[:1 << 19])\n"
         "drawing = threading.Event()\n"

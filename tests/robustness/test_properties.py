@@ -26,7 +26,7 @@ from fastdrop.mask_format import BLOCK
 from fastdrop.rng import as_rng
 
 GENERATORS = [
-    fastdrop.Philox4x32,
+    fastdrop.ARS4x32,
     fastdrop.Philox,
     fastdrop.PCG64,
     np.random.PCG64,

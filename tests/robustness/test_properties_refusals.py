@@ -21,7 +21,7 @@ from fastdrop.rng import as_rng
 
 DOCUMENTED = (TypeError, ValueError, RuntimeError, IndexError)
 HUGE = 10**5000  # more digits than Python prints
-GENERATORS = [fastdrop.Philox4x32, np.random.PCG64, np.random.MT19937]
+GENERATORS = [fastdrop.ARS4x32, np.random.PCG64, np.random.MT19937]
 
 
 class Subclass(np.ndarray):
@@ -298,14 +298,14 @@ def test_operands(backend: str, data: Any, scene: Any) -> None:
 
 @given(samples=st.sampled_from([-1, -HUGE, 1.5, "3", None, True, [1], HUGE, 2**70, 2**62, 2**60]))
 def test_numbers_of_samples(samples: Any) -> None:
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     x = Guarded((3,), np.dtype(np.float64), (8,))
     with nothing_happens(rng, x), refused("samples must be"):
         fastdrop.mc_dropout(x.array, samples, rng=rng)
 
 
 @given(
-    rng=st.sampled_from([fastdrop.Philox4x32, fastdrop.PCG64, np.random.SFC64]),
+    rng=st.sampled_from([fastdrop.ARS4x32, fastdrop.PCG64, np.random.SFC64]),
     number=st.sampled_from([-1, -HUGE, 1.5, "3", True, [1], HUGE, 2**64, 2**61]),
 )
 def test_numbers_of_words_and_children(rng: Any, number: Any) -> None:
@@ -319,7 +319,7 @@ def test_numbers_of_words_and_children(rng: Any, number: Any) -> None:
 
 @given(seed=st.sampled_from([-1, 1.5, "3", b"3", True, [1, -2], [1.5], [None], {}, object(), 1j]))
 def test_seeds(seed: Any) -> None:
-    for function in (fastdrop.Philox4x32, fastdrop.manual_seed, fastdrop.PCG64(1).reseed):
+    for function in (fastdrop.ARS4x32, fastdrop.manual_seed, fastdrop.PCG64(1).reseed):
         with nothing_happens(None), refused("seed must be"):
             function(seed)
 

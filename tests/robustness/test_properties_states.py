@@ -26,7 +26,7 @@ LAYERS = {
 RANKS = {"Dropout2d": 4, "SpatialDropout2D": 4, "DropBlock2d": 4, "Dropout3d": 5}
 RANKS |= {"SpatialDropout3D": 5}
 GENERATORS = [
-    fastdrop.Philox4x32,
+    fastdrop.ARS4x32,
     fastdrop.Philox,
     fastdrop.PCG64,
     np.random.MT19937,
@@ -329,7 +329,7 @@ def test_positions_that_numpy_would_read_at_are_refused(
 @pytest.mark.parametrize("pool_size", [2**30, 2**13, 3, -1, 4.0])
 def test_a_seeds_pool_has_a_sane_size(pool_size: Any) -> None:
     """Mixing a pool of a billion words would take a century."""
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     state = rng.state
     state["seed"]["pool_size"] = pool_size
     with pytest.raises(ValueError, match="pool_size must be"):

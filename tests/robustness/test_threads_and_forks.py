@@ -78,10 +78,10 @@ def test_a_child_forked_while_the_default_generator_is_made() -> None:
         "import os, signal, threading\n"
         "from fastdrop import rng\n"
         "making, forked = threading.Event(), threading.Event()\n"
-        "def slow(make=rng.Philox4x32):\n"
+        "def slow(make=rng.ARS4x32):\n"
         "    making.set(), forked.wait()\n"
         "    return make()\n"
-        "rng.Philox4x32 = slow\n"
+        "rng.ARS4x32 = slow\n"
         "maker = threading.Thread(target=rng.default_rng)\n"
         "maker.start(), making.wait()\n"
         "child = os.fork()\n"
@@ -177,7 +177,7 @@ def test_forks_go_on_counting_where_a_state_was_saved() -> None:
 @forks
 def test_generators_of_ones_own_are_inherited_as_they_are() -> None:
     """As NumPy's are; the default one is not."""
-    rng, numpys = fastdrop.Philox4x32(1), np.random.default_rng(1)
+    rng, numpys = fastdrop.ARS4x32(1), np.random.default_rng(1)
     layer = fastdrop.Dropout(0.5, rng=2)
 
     def all_three() -> bytes:
@@ -302,7 +302,7 @@ def together(function: Callable[[int], Any]) -> list[Any]:
 def test_threads_share_a_generator(backend: str, p: float, n: int) -> None:
     """Each draw is a right one, no range is used twice, and none is lost."""
     calls = 100 if n == 100 else 2
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     x = np.ones(n, np.float32)
 
     def draw(_: int) -> list[Any]:
@@ -318,7 +318,7 @@ def test_threads_share_a_generator(backend: str, p: float, n: int) -> None:
 
 def test_threads_share_a_layer_and_its_generator(backend: str) -> None:
     """All that eight threads draw, in all ways and sizes, is the generator's stream once over."""
-    rng = fastdrop.Philox4x32(1)
+    rng = fastdrop.ARS4x32(1)
     layer = fastdrop.Dropout(0.5, rng=rng)
     shapes = [(100,), (4097,), (64, 65), (0,)]
 
@@ -345,7 +345,7 @@ def test_threads_share_a_layer_and_its_generator(backend: str) -> None:
         end = at + words
     assert end == rng.position
     # A serial replay in the order of the stream: the same calls, one after another.
-    twin, seen = fastdrop.Philox4x32(1), set()
+    twin, seen = fastdrop.ARS4x32(1), set()
     for at, words, kind, pair in drawn:
         if kind == "words":
             assert twin.reserve(words)[1] == at
