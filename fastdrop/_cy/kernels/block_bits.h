@@ -54,6 +54,7 @@ static int block_bits(const drop_mask *mask, uint64_t block, uint64_t n, uint64_
     compare_block(&b, range, strips, &c);
     uint64_t rank = 0;
     if (b.second)
+#pragma GCC unroll 8
         for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w++) keep[w] = keep_word(&c, 1, w, &rank);
     else copy_bytes(keep, c.less, strips * DROP_STRIP_WORDS * sizeof *keep);
     return 0;

@@ -114,14 +114,23 @@ DROP_INLINE void compare_strip(const drop_block *b, int planes, const uint64_t *
     compare_planes(range + b->planes_at + w * (uint64_t)planes, planes, b->t, c->less + w, c->equal + w);
 }
 
+DROP_INLINE void compare_strips(const drop_block *b, int planes, const uint64_t *range, uint64_t strips,
+                                drop_compared *c)
+{
+    for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w += DROP_STRIP_WORDS)
+        compare_strip(b, planes, range, w, c);
+}
+
 /* `range` holds the block's words, as far as its first `strips` strips need them. */
 DROP_INLINE void compare_block(const drop_block *b, const uint64_t *range, uint64_t strips,
                                drop_compared *c)
 {
     if (b->second) compare_columns(b, range, c);
-    for (uint64_t w = 0; w < strips * DROP_STRIP_WORDS; w += DROP_STRIP_WORDS) {
-        if (b->planes == DROP_PLANES) compare_strip(b, DROP_PLANES, range, w, c);
-        else compare_strip(b, b->planes, range, w, c);
+    switch (b->planes) { /* constants unroll the loops over planes */
+    case 1: compare_strips(b, 1, range, strips, c); break;
+    case 2: compare_strips(b, 2, range, strips, c); break;
+    case 3: compare_strips(b, 3, range, strips, c); break;
+    default: compare_strips(b, DROP_PLANES, range, strips, c);
     }
 }
 

@@ -166,6 +166,18 @@ DROP_INLINE void store_pairs(uint64_t *out, vu64 a, vu64 b)
 #endif
 }
 
+#if DROP_SSE2 && !DROP_AVX512
+/* The top bit of each lane. */
+DROP_INLINE unsigned top_bits(vu32 v)
+{
+#if DROP_AVX2
+    return (unsigned)_mm256_movemask_ps((__m256)v);
+#else
+    return (unsigned)_mm_movemask_ps((__m128)v);
+#endif
+}
+#endif
+
 /* Bit i: whether the i-th of 32 numbers, two a word, is below a limit. */
 DROP_INLINE uint64_t below32(const uint64_t *numbers, uint32_t limit)
 {
@@ -174,6 +186,9 @@ DROP_INLINE uint64_t below32(const uint64_t *numbers, uint32_t limit)
     const __m512i limits = _mm512_set1_epi32((int)limit);
     for (int i = 0; i < 32; i += 16)
         below |= (uint64_t)_mm512_cmplt_epu32_mask(_mm512_loadu_si512(numbers + i / 2), limits) << i;
+#elif DROP_SSE2
+    for (int i = 0; i < 32; i += DROP_LANES32)
+        below |= (uint64_t)top_bits((vu32)(DROP_LOAD(vu32, numbers + i / 2) < limit)) << i;
 #else
     for (int i = 0; i < 32; i++)
         below |= (uint64_t)((uint32_t)(numbers[i / 2] >> i % 2 * 32) < limit) << i;

@@ -9,17 +9,29 @@
 
 typedef uint64_t vaes __attribute__((vector_size(DROP_AES_VEC)));
 
-/* A number for each of a vector's words: the number of its block in the first word, and 0 in the second. */
+/* The same two words for each block of a vector, and the number of each block, in its first word. */
 #if DROP_VAES && DROP_VEC == 64
-#define DROP_AES_BLOCKS {0, 0, 1, 0, 2, 0, 3, 0}
-#define DROP_AES_FIRST {-1, 0, -1, 0, -1, 0, -1, 0} /* and which words those are */
+#define DROP_AES_BOTH(a, b) {a, b, a, b, a, b, a, b}
+#define DROP_AES_NUMBERS {0, 0, 1, 0, 2, 0, 3, 0}
 #elif DROP_VAES
-#define DROP_AES_BLOCKS {0, 0, 1, 0}
-#define DROP_AES_FIRST {-1, 0, -1, 0}
+#define DROP_AES_BOTH(a, b) {a, b, a, b}
+#define DROP_AES_NUMBERS {0, 0, 1, 0}
 #else
-#define DROP_AES_BLOCKS {0, 0}
-#define DROP_AES_FIRST {-1, 0}
+#define DROP_AES_BOTH(a, b) {a, b}
+#define DROP_AES_NUMBERS {0, 0}
 #endif
+
+/* A block from memory, for each of a vector's. */
+DROP_INLINE vaes repeat_block(const void *from)
+{
+#if DROP_VAES && DROP_VEC == 64
+    return (vaes)_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)from));
+#elif DROP_VAES
+    return (vaes)_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)from));
+#else
+    return DROP_LOAD(vaes, from);
+#endif
+}
 
 /* What does it, in words for users. */
 #define AES_HOW (DROP_VAES ? "AES instructions on vectors" : DROP_AES ? "AES instructions" : "tables: no AES instructions")

@@ -26,14 +26,11 @@ typedef struct { vaes state[ars4x32_side]; } ars4x32_lanes;
 
 DROP_INLINE ars4x32_run ars4x32_start(const void *key, uint64_t counter)
 {
-    uint64_t k[2], all[DROP_AES_VEC / 8];
+    const vaes first = repeat_block(key);
+    const vaes step = (vaes)DROP_AES_BOTH(0x9E3779B97F4A7C15u, 0xBB67AE8584CAA73Bu);
     ars4x32_run run;
     (void)counter;
-    memcpy(k, key, sizeof k);
-    for (int r = 0; r < ars4x32_rounds + 2; r++, k[0] += 0x9E3779B97F4A7C15u, k[1] += 0xBB67AE8584CAA73Bu) {
-        for (int i = 0; i < DROP_AES_VEC / 8; i++) all[i] = k[i % 2];
-        run.key[r] = DROP_LOAD(vaes, all);
-    }
+    for (uint64_t r = 0; r < ars4x32_rounds + 2; r++) run.key[r] = first + step * r;
     return run;
 }
 
@@ -42,7 +39,7 @@ DROP_INLINE uint64_t ars4x32_left(uint64_t position) { return (void)position, UI
 
 DROP_INLINE void ars4x32_begin(ars4x32_lanes *s, int side, const ars4x32_run *run, uint64_t counter, uint64_t step)
 {
-    const vaes zero = {0}, first = DROP_AES_FIRST, blocks = DROP_AES_BLOCKS;
+    const vaes zero = {0}, first = (vaes)DROP_AES_BOTH(UINT64_MAX, 0), blocks = DROP_AES_NUMBERS;
     const vaes counters = (first & (zero + counter)) + blocks * step;
 #pragma GCC unroll 16
     for (int i = 0; i < side; i++)

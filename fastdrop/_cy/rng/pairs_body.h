@@ -31,16 +31,14 @@ static int G(fill)(const void *key, uint64_t position, uint64_t n, uint64_t *out
         uint64_t left = n < G(left)(position) ? n : G(left)(position);
         position += left;
         n -= left;
-        if (skip == 0)
-            for (; left >= WIDE; left -= WIDE, out += WIDE, counter += WIDE / 2)
-                G(batch)(&run, counter, 1, G(side), out);
         for (uint64_t take; left > 0; left -= take, out += take, skip = 0) {
             const uint64_t wanted = left + skip, made = wanted > FEW ? WIDE : wanted > STEP ? FEW : STEP;
-            if (made == WIDE) G(batch)(&run, counter, 1, G(side), batch);
-            else if (made == FEW) G(batch)(&run, counter, 1, FEW / STEP, batch);
-            else G(batch)(&run, counter, 1, 1, batch);
+            uint64_t *const to = skip || left < made ? batch : out;
+            if (made == WIDE) G(batch)(&run, counter, 1, G(side), to);
+            else if (made == FEW) G(batch)(&run, counter, 1, FEW / STEP, to);
+            else G(batch)(&run, counter, 1, 1, to);
             take = made - skip < left ? made - skip : left;
-            copy_bytes(out, batch + skip, take * sizeof *out);
+            if (to == batch) copy_bytes(out, batch + skip, take * sizeof *out);
             counter += made / 2;
         }
     }
