@@ -55,11 +55,12 @@ class Compiler(NamedTuple):
 
     command: tuple[str, ...]
     run: tuple[str, ...] = ()
-    native: bool = True  # has all instruction sets that setup.py builds for
+    sets: str = "native"  # what to build for beside the baseline: all of setup.py's for this
+    # machine, those of this name in it, or none
     flags: tuple[str, ...] = ()  # behind setup.py's
 
 
-CROSS = ("-static",), ("qemu-aarch64",), False
+CROSS = ("-static",), ("qemu-aarch64",), "ARM64"
 CC = os.environ.get("CC", "cc").split()[0]
 COMPILERS = {
     "cc": Compiler((CC,)),
@@ -70,7 +71,7 @@ COMPILERS = {
 }
 # Flags that users have in CFLAGS: the baseline then has some of AVX2 or of AVX-512, or all.
 PROCESSORS = {
-    name: Compiler((CC,), (), False, (*flags.split(), "-O1", "-DDROP_BASELINE_ONLY"))
+    name: Compiler((CC,), (), "none", (*flags.split(), "-O1", "-DDROP_BASELINE_ONLY"))
     for name, flags in {
         "ivybridge": "-march=ivybridge",  # float16's conversions without AVX2
         "sandybridge": "-march=sandybridge",
@@ -120,7 +121,9 @@ def build_settings() -> dict[str, Any]:
 def build(compiler: Compiler) -> tuple[Path, str]:
     """Return the compiled driver, and what the compiler had to say."""
     settings = build_settings()
-    sets = settings["instruction_sets"]() if compiler.native else {"baseline": []}
+    sets = {"baseline": [], **settings.get(compiler.sets, {})}
+    if compiler.sets == "native":
+        sets = settings["instruction_sets"]()
     folder = Path(mkdtemp(prefix="fastdrop-"))
     flags = [*settings["FLAGS"], "-Wall", "-Wextra", f"-I{SOURCES}"]
     steps = [

@@ -15,7 +15,7 @@ enum {
     ars4x32_step = DROP_AES_VEC / 8, /* words of one vector's counters */
     /* As many vectors as the processor begins before the first one's round ends. A block of the mask has
      * 336 words: no rest is left. */
-    ars4x32_side = DROP_VAES ? 12 : DROP_AES ? 8 : 2,
+    ars4x32_side = DROP_AES_VEC == 64 ? 6 : DROP_VAES ? 12 : DROP_AES ? 8 : 2,
     /* In a pipeline as many as leave no rest of any block's words. */
     ars4x32_side_of_all = DROP_AES_VEC == 64 ? 6 : 16 / ars4x32_step,
     ars4x32_side_of_few = DROP_AES_VEC == 64 ? 4 : 16 / ars4x32_step,
