@@ -89,11 +89,12 @@ OTHERS: Final[dict[str, Callable[[Job], Call]]] = {
     "np.multiply": Job.multiply,
 }
 OURS: Final = [
+    ("cython", "ARS4x32"),
     ("cython", "Philox4x32"),
     ("cython", "PCG64"),
     ("cython", "Philox"),
-    ("numba", "Philox4x32"),
-    ("reference", "Philox4x32"),
+    ("numba", "ARS4x32"),
+    ("reference", "ARS4x32"),
 ]
 
 

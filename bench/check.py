@@ -57,7 +57,7 @@ class Pair:
             x,
             f=np.asfortranarray(x),
             pairs=x.reshape(x.shape[0], -1)[:, ::2],
-            rngs={name: getattr(fastdrop, name)(2014) for name in ("PCG64", "Philox")},
+            rngs={name: getattr(fastdrop, name)(2014) for name in RNGS},
             forward=layer,
             evaluated=fastdrop.Dropout(0.5).eval(),
         )
@@ -67,6 +67,7 @@ class Pair:
 
 
 P: Final = (0.5, 0.1)
+RNGS: Final = ("Philox4x32", "PCG64", "Philox")  # beside the default one
 MILLION: Final = (10**6,)
 SQUARE: Final = (1024, 1024)
 
@@ -82,7 +83,7 @@ PAIRS: Final = [
     ),
     *(
         Pair(f"out, {rng}, p = {p}", f"dropout(x, {p}, rng=rngs[{rng!r}], out=y)", COPY, MILLION)
-        for rng, p in product(("PCG64", "Philox"), P)
+        for rng, p in product(RNGS, P)
     ),
     *(
         Pair(f"out, numba, p = {p}", f"dropout(x, {p}, out=y)", MULTIPLY, MILLION, backend="numba")

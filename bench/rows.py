@@ -116,17 +116,17 @@ COPY: Final = "np.copyto(y, x)"
 MULTIPLY: Final = "np.multiply(x, s, out=y)"
 
 
-@each("large-out", "16M, p = {}", "C", always(1.35, 1.10), PROBABILITIES)
+@each("large-out", "16M, p = {}", "C", always(1.35, 0.6), PROBABILITIES)
 def large_out(lab: Lab, p: float) -> float:
     return beside(lab, namespace(ones(lab.size(LARGE))), OUT.format(p=p), COPY)
 
 
-@each("medium-out", "1M, p = {}", "M", by_p({0.5: (1.15, 1.0), 0.1: (1.3, 1.0)}), PROBABILITIES)
+@each("medium-out", "1M, p = {}", "M", by_p({0.5: (1.1, 1.0), 0.1: (1.3, 1.0)}), PROBABILITIES)
 def medium_out(lab: Lab, p: float) -> float:
     return beside(lab, namespace(ones(lab.size(MEDIUM))), OUT.format(p=p), MULTIPLY)
 
 
-@each("l2-out", "64K, p = {}", "M", by_p({0.5: (1.6, 1.2), 0.1: (2.8, 2.0)}), PROBABILITIES)
+@each("l2-out", "64K, p = {}", "M", by_p({0.5: (1.25, 1.1), 0.1: (1.6, 1.3)}), PROBABILITIES)
 def l2_out(lab: Lab, p: float) -> float:
     return beside(lab, namespace(ones(lab.size(L2))), OUT.format(p=p), MULTIPLY)
 
@@ -174,7 +174,7 @@ def split_gain(lab: Lab, x: Array, y: Array) -> float:
 
 
 @each(
-    "vs-torch", "{0:,}, p = {1}", "times faster than T", always(40, 80),
+    "vs-torch", "{0:,}, p = {1}", "times faster than T", always(50, 80),
     (10**5, 10**6, 10**7), PROBABILITIES, higher=True,
 )  # fmt: skip
 def vs_torch(lab: Lab, n: int, p: float) -> float:
@@ -207,6 +207,11 @@ def tiny_beside_torch(lab: Lab, p: float) -> float:
     x = ones(8)
     names = namespace(x, out=False, **torch_names(x))
     return beside(lab, names, f"F.dropout(t, {p}, True)", f"dropout(x, {p})")
+
+
+@each("tiny", "8, new array, p = {}", "np.multiply(x, s)", always(1.1, 1.0), PROBABILITIES)
+def tiny_beside_multiply(lab: Lab, p: float) -> float:
+    return beside(lab, namespace(ones(8), out=False), f"dropout(x, {p})", "np.multiply(x, s)")
 
 
 @each("thousand", "1000, p = {}", "us", always(1.6, 0.9), PROBABILITIES)
@@ -280,13 +285,21 @@ def strided(lab: Lab, p: float) -> float:
 
 @each(
     "mask-only", "1M, packed, p = {}", "ns an element",
-    by_p({0.5: (0.06, 0.03), 0.1: (0.35, 0.2)}), PROBABILITIES,
+    by_p({0.5: (0.06, 0.03), 0.1: (0.07, 0.04)}), PROBABILITIES,
 )  # fmt: skip
 def mask_only(lab: Lab, p: float) -> float:
     x = ones(lab.size(MEDIUM))
     _, mask = fastdrop.dropout(x, p, return_mask=True)
     [seconds] = lab.seconds_median(Statement("mask.to_packed()", {"mask": mask}))
     return seconds / x.size * 1e9
+
+
+@each("words", "{}, 1M bytes", "ns a byte", always(0.15, 0.06), ("ARS4x32",))
+def words(lab: Lab, rng: str) -> float:
+    n = lab.size(MEDIUM) // 8
+    names = {"rng": getattr(fastdrop, rng)(2014), "n": n}
+    [seconds] = lab.seconds_median(Statement("rng.random_raw(n)", names))
+    return seconds / (8 * n) * 1e9
 
 
 @each(

@@ -54,7 +54,7 @@ static const drop_kernels *kernels;
 
 static drop_mask mask_of(uint64_t draw)
 {
-    return (drop_mask){.fill = kernels->fill[DROP_PHILOX4X32], .key = key, .draw = draw, .threshold = 770000000000};
+    return (drop_mask){.fill = kernels->fill[DROP_ARS4X32], .key = key, .draw = draw, .threshold = 770000000000};
 }
 
 enum { APPLY, ADD, NOISE, BITS, KINDS };

@@ -14,7 +14,7 @@ static void overflow(void)
 {
     const uint64_t keep[(N + 1 + 63) / 64] = {1};
     float *x = calloc(N + 1, sizeof *x), *y = malloc(N * sizeof *y);
-    drop_isa_kernels("baseline")->apply[DROP_F32]((char *)x, 4, (char *)y, 4, N + 1, keep, 2, 0);
+    drop_isa_kernels("baseline")->elements->apply[DROP_F32]((char *)x, 4, (char *)y, 4, N + 1, keep, 2, 0);
     free(x);
     free(y);
 }
@@ -24,7 +24,7 @@ static void uninitialised(void)
 {
     const uint64_t keep[(N + 63) / 64] = {~(uint64_t)0};
     float *x = malloc(N * sizeof *x), *y = malloc(N * sizeof *y);
-    drop_isa_kernels("baseline")->apply[DROP_F32]((char *)x, 4, (char *)y, 4, N, keep, 2, 0);
+    drop_isa_kernels("baseline")->elements->apply[DROP_F32]((char *)x, 4, (char *)y, 4, N, keep, 2, 0);
     if (y[0] > 1) puts("large");
     free(x);
     free(y);

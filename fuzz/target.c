@@ -120,8 +120,9 @@ static fastdrop_fill pick_fill(input *in, const drop_kernels *kernels)
     case 1: return kernels->fill[DROP_PCG64];
     case 2: return fill_ties;
     case 3: return u8(in) % 4 ? fill_mixed : fill_failing;
-    case 4: case 5: return fill_mixed;
-    default: return kernels->fill[DROP_PHILOX4X32];
+    case 4: return fill_mixed;
+    case 5: return kernels->fill[DROP_PHILOX4X32];
+    default: return kernels->fill[DROP_ARS4X32];
     }
 }
 
