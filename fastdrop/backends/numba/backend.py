@@ -15,7 +15,7 @@ from ..._formulas.normal import Noise
 from ..._formulas.softmax import Scores
 from ...arrays import Array, dtype_name, is_plain, prepare
 from ...mask_format import BLOCK, Rate
-from ...rng import BUILTIN, RNG, AnyRNG, Philox4x32
+from ...rng import BUILTIN, RNG, AnyRNG
 from ...rng.base import Stream, check_status, compiled_fills, fill_address
 from ...sharing import Strides, c_strides, span
 from ..base import NOTHING_WRITTEN, Backend, Draw
@@ -176,8 +176,9 @@ def _apply_kernel(
     dtype: np.dtype[Any], algorithm: type[RNG], words: int, past_caches: bool
 ) -> Kernel:
     name = str(dtype_name(dtype))
-    pipes = algorithm is Philox4x32 and has_pipe(name, words)
-    return kernels.apply_kernel(name, words if pipes else 0, past_caches)
+    generator = _OWN.get(algorithm, "")
+    pipe = (generator, words) if has_pipe(name, generator, words) else ("", 0)
+    return kernels.apply_kernel(name, *pipe, past_caches)
 
 
 @cache

@@ -19,7 +19,8 @@ from ...mask_format import (
 )
 from ...rng.base import UNWRITTEN
 from .compiling import NOTHING, address_of, emitted, inner
-from .generators import Word, call_fill
+from .generators import call_fill
+from .lanes import Word
 from .memory import count_ones, deposit_word, put_word, stack, trailing_zeros, word_at
 from .steps import COMPARED_BYTES, EQUAL, LESS, SECOND, compare_strip, keep_word, numbers_below
 from .vector import BITS, HAS_PDEP, I64, Value, call

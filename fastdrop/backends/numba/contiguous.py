@@ -19,19 +19,11 @@ from .blocks import (
 )
 from .compiling import inner, like, named
 from .elements import REAL, SIZES
-from .generators import call_fill, run_left, start_run
+from .generators import call_fill
 from .memory import fence, put_word, stack, word_at
+from .pairs import PAIRS
 from .parts import part_of
-from .steps import (
-    COMPARED_BYTES,
-    RUN_BYTES,
-    SIDE,
-    STEP,
-    keep_word,
-    philox4x32_batch_and_words,
-    write_kept,
-    write_word,
-)
+from .steps import COMPARED_BYTES, batch_and_words, keep_word, write_kept, write_word
 from .vector import BITS, HAS_PDEP
 
 # Bytes.
@@ -40,7 +32,6 @@ _TWO_RANGES: Final = 2 * RANGE_BYTES
 _KEEP_BYTES: Final = BLOCK // 8
 
 _0, _1, _63 = (np.uint64(n) for n in (0, 1, 63))
-_LOW32: Final = np.uint64(0xFFFFFFFF)
 
 
 @inner()
@@ -91,8 +82,8 @@ def _run(name: str, past_caches: int) -> Any:
 
 
 @cache
-def _pipe(name: str, words: int, past_caches: int) -> Any:
-    """Return a function that applies whole blocks to contiguous arrays, under Philox4x32.
+def _pipe(name: str, generator: str, words: int, past_caches: int) -> Any:
+    """Return a function that applies whole blocks to contiguous arrays, under a generator's masks.
 
     It makes the next block's words while it writes this one's elements. `words` is the
     length of a block's range; see `has_pipe`.
@@ -101,19 +92,20 @@ def _pipe(name: str, words: int, past_caches: int) -> Any:
     planes = min(words // BLOCK_WORDS, PLANES)
     second, compare_until = int(planes == PLANES), compare_until_of(planes)
     planes_at = 8 * (words - planes * BLOCK_WORDS)
-    side = min(SIDE, 3) if words == RANGE_WORDS else SIDE  # so that no words are left
-    batch = side * STEP
+    lanes, start, left_of = PAIRS[generator]
+    side = lanes.side_of_all if words == RANGE_WORDS else lanes.side_of_few
+    batch, run_bytes = side * lanes.step, lanes.run_bytes
     # The first block has written a word already.
     batches, share = words // batch, (BLOCK_WORDS - 1) // (words // batch)
 
-    @inner(name, words, past_caches)
+    @inner(name, generator, words, past_caches)
     def pipe(mask: Any, block: int, blocks: int, scale: float, x: int, out: int) -> None:
         fill, key, draw, compare, threshold = mask
         # A counter makes two words: an odd draw's blocks begin at the second one.
         odd = draw & 1
         wanted = words + odd
         ranges, compared = stack(_TWO_RANGES), stack(COMPARED_BYTES)
-        run, bits = stack(RUN_BYTES), stack(8)
+        run, bits = stack(run_bytes), stack(8)
         numbers = scale, 0.0, 0.0
         first_bits = threshold >> (PRECISION - planes)
         random = ranges
@@ -132,17 +124,17 @@ def _pipe(name: str, words: int, past_caches: int) -> Any:
         for i in range(1, blocks):
             position = np.uint64(draw - odd + (block + i) * words)
             made, coming = 0, ranges + i % 2 * RANGE_BYTES
-            if run_left(position) >= wanted:
-                start_run(key, position >> _1, run)
-                low = np.int64(position >> _1 & _LOW32)
+            if left_of(position) >= wanted:
+                counter = position >> _1
+                start(key, counter, run)
                 for _ in range(batches):
                     ready = compare_until(word + share, ready, first_bits, random, compared)
-                    before, rank = philox4x32_batch_and_words(
-                        side, share, name, second, past_caches, run, low, coming + 8 * made,
-                        compared, word, before, rank, head, scale, x, out,
+                    before, rank = batch_and_words(
+                        generator, side, share, name, second, past_caches, run, counter,
+                        coming + 8 * made, compared, word, before, rank, head, scale, x, out,
                     )  # fmt: skip
                     word, x, out = word + share, x + share * 64 * size, out + share * 64 * size
-                    low, made = low + batch // 2, made + batch
+                    counter, made = counter + np.uint64(batch // 2), made + batch
             if made < wanted:
                 rest = position + np.uint64(made)
                 call_fill(fill, key, rest, wanted - made, coming + 8 * made)
@@ -174,13 +166,15 @@ def _no_pipe(mask: Any, block: int, blocks: int, scale: float, x: int, out: int)
     pass
 
 
-def has_pipe(name: str, words: int) -> bool:
-    """Return whether there is a `_pipe` for a dtype and a length of blocks' ranges.
+def has_pipe(name: str, generator: str, words: int) -> bool:
+    """Return whether there is a `_pipe` for a dtype, a generator and a length of blocks' ranges.
 
     There is none for other lengths, which few thresholds have.
     """
     pipes = (BLOCK_WORDS, 2 * BLOCK_WORDS, *[RANGE_WORDS] * HAS_PDEP)
-    return name in REAL and words in pipes
+    return (
+        name in REAL and generator in PAIRS and PAIRS[generator].lanes.has_pipe and words in pipes
+    )
 
 
 def apply(variant: Any, mask: Any, bounds: Any, arrays: Any) -> Any:
@@ -189,9 +183,9 @@ def apply(variant: Any, mask: Any, bounds: Any, arrays: Any) -> Any:
 
 @like(apply, inline=True)
 def _apply_of(variant: Any, mask: Any, bounds: Any, arrays: Any) -> Any:
-    name, words, past_caches = (part.literal_value for part in variant)
+    name, generator, words, past_caches = (part.literal_value for part in variant)
     size, run = SIZES[name], _run(name, past_caches)
-    pipe = _pipe(name, words, past_caches) if words else _no_pipe
+    pipe = _pipe(name, generator, words, past_caches) if words else _no_pipe
 
     def apply(variant, mask, bounds, arrays):  # type: ignore[no-untyped-def]
         first, stop, begin, end = bounds
@@ -220,4 +214,4 @@ def _apply_of(variant: Any, mask: Any, bounds: Any, arrays: Any) -> Any:
             fence()
         return 0
 
-    return named(apply, name, words, past_caches)
+    return named(apply, name, generator, words, past_caches)

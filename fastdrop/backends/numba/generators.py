@@ -14,22 +14,16 @@ from llvmlite import ir
 from numba import types
 from numpy.typing import NDArray
 
-from ...rng.philox4x32 import MULTIPLIERS, WEYL
 from .compiling import PAIR, WORD, address_of, emitted, inner, like
-from .memory import copy_bytes, put_word, stack
-from .steps import LATER_ROUNDS, RUN_BYTES, SIDE, STEP, philox4x32_batch
+from .lanes import Word
+from .memory import copy_bytes, stack
+from .pairs import PAIRS
+from .steps import write_batch
 from .vector import I32, I64, Value, call
 
 Words = NDArray[np.uint64]
-Word = Any  # np.uint64: NumPy's own types would have mypy want a cast for each shift
 
-WIDE: Final = SIDE * STEP  # words that Philox4x32 makes at once
-_WIDE_BYTES: Final = 8 * WIDE
-
-_0, _1, _32, _58, _63 = (np.uint64(n) for n in (0, 1, 32, 58, 63))
-_LOW32: Final = np.uint64(0xFFFFFFFF)
-_M0, _M1 = map(np.uint64, MULTIPLIERS)
-_W0, _W1 = map(np.uint64, WEYL)
+_0, _1, _58, _63 = (np.uint64(n) for n in (0, 1, 58, 63))
 
 
 @emitted(types.int32)
@@ -63,68 +57,53 @@ def _words(address: int, n: int) -> Words:
     return numba.carray(_pointer(address), n)  # type: ignore[no-any-return]
 
 
-# --- Philox4x32 -------------------------------------------------------------------------------
+# --- Counters of two words --------------------------------------------------------------------
 
 
-@inner()
-def start_run(key: int, counter: Word, run: int) -> None:
-    """Write what counters with this one's upper half share: see `philox4x32_batch`.
+@cache
+def fill_by_pairs(generator: str) -> Any:
+    """Return a function that writes words position to position + n - 1 to an address."""
+    lanes, start, left_of = PAIRS[generator]
+    step, side, run_bytes = lanes.step, lanes.side, lanes.run_bytes
+    few = max((side + 1) // 3, 1)  # vectors
+    wide_words, few_words = side * step, few * step
+    batch_bytes = 8 * wide_words
 
-    In the first two rounds half of the arithmetic is on numbers that differ in no
-    lane: that half is done here.
-    """
-    k, upper = _words(key, 2)
-    k0, k1 = k & _LOW32, k >> _32
-    b = (upper & _LOW32) * _M1  # round 0
-    put_word(run, (upper >> _32) ^ k1)
-    a = (((b >> _32) ^ (counter >> _32) ^ k0) & _LOW32) * _M0  # round 1
-    k0, k1 = k0 + _W0 & _LOW32, k1 + _W1 & _LOW32
-    put_word(run + 8, (b & _LOW32) ^ k0)
-    put_word(run + 16, (a >> _32) ^ k1)
-    left = a & _LOW32  # of round 1, for round 2
-    for number in range(LATER_ROUNDS):
-        k0, k1 = k0 + _W0 & _LOW32, k1 + _W1 & _LOW32
-        put_word(run + 24 + 16 * number, k0)
-        put_word(run + 32 + 16 * number, k1 ^ left)
-        left = _0
+    @inner(generator)
+    def fill(key: int, position: Word, n: int, out: int) -> None:
+        run, batch = stack(run_bytes), stack(batch_bytes)
+        while n > 0:
+            counter = position >> _1
+            start(key, counter, run)
+            # A counter yields two words: the first one wanted may be its second.
+            skip: Any = np.int64(position & _1)
+            left = min(n, left_of(position))
+            position += np.uint64(left)
+            n -= left
+            if skip == 0:
+                while left >= wide_words:
+                    write_batch(generator, side, run, counter, out)
+                    left, out = left - wide_words, out + batch_bytes
+                    counter += np.uint64(wide_words // 2)
+            while left > 0:
+                made = step
+                if left + skip > few_words:
+                    made = wide_words
+                    write_batch(generator, side, run, counter, batch)
+                elif left + skip > step:
+                    made = few_words
+                    write_batch(generator, few, run, counter, batch)
+                else:
+                    write_batch(generator, 1, run, counter, batch)
+                take = min(made - skip, left)
+                copy_bytes(batch + 8 * skip, out, 8 * take)
+                left, out, counter = left - take, out + 8 * take, counter + np.uint64(made // 2)
+                skip = np.int64(0)
 
-
-@inner()
-def run_left(position: Word) -> Any:
-    """Return how many words from a position on have counters with one upper half."""
-    return (2 << 32) - np.int64(position & np.uint64((2 << 32) - 1))
-
-
-@inner()
-def fill_philox4x32(key: int, position: Word, n: int, out: int) -> None:
-    """Write words position to position + n - 1 of Philox4x32's stream to an address."""
-    run, batch = stack(RUN_BYTES), stack(_WIDE_BYTES)
-    while n > 0:
-        start_run(key, position >> _1, run)
-        low: Any = np.int64(position >> _1 & _LOW32)
-        # A counter yields two words: the first one wanted may be its second.
-        skip: Any = np.int64(position & _1)
-        left = min(n, run_left(position))
-        position += np.uint64(left)
-        n -= left
-        if skip == 0:
-            while left >= WIDE:
-                philox4x32_batch(SIDE, run, low, out)
-                left, out, low = left - WIDE, out + 8 * WIDE, low + WIDE // 2
-        while left > 0:
-            made = STEP
-            if left + skip > STEP:
-                made = WIDE
-                philox4x32_batch(SIDE, run, low, batch)
-            else:
-                philox4x32_batch(1, run, low, batch)
-            take = min(made - skip, left)
-            copy_bytes(batch + 8 * skip, out, 8 * take)
-            left, out, low = left - take, out + 8 * take, low + made // 2
-            skip = np.int64(0)
+    return fill
 
 
-# --- The others -------------------------------------------------------------------------------
+# --- NumPy's ----------------------------------------------------------------------------------
 
 
 @inner()
@@ -229,7 +208,7 @@ def _fill_sequential(at: int, position: Word, n: int, to: int) -> None:
 # --- Addresses --------------------------------------------------------------------------------
 
 FILLS: Final = {
-    "philox4x32": fill_philox4x32,
+    **{name: fill_by_pairs(name) for name in PAIRS},
     "philox": _fill_philox,
     "pcg64": _fill_pcg64,
     "sequential": _fill_sequential,

@@ -86,15 +86,15 @@ _MASK: Final = "int64, int64, int64, int64, int64"
 
 
 @cache
-def apply_kernel(name: str, words: int, past_caches: bool) -> Kernel:
+def apply_kernel(name: str, generator: str, words: int, past_caches: bool) -> Kernel:
     """Return the kernel that applies a mask to contiguous arrays.
 
-    `words` is the length of a block's range if there is a pipeline for it, see `has_pipe`,
-    and the stream is one of Philox4x32; else it is 0.
+    If there is a pipeline, see `has_pipe`, `generator` is that of the stream, and `words` the
+    length of a block's range; else they are "" and 0.
 
     It takes the mask, first element, how many, scale, and the arrays' `id` s.
     """
-    variant = name, words, int(past_caches)
+    variant = name, generator, words, int(past_caches)
 
     @kernel(f"{_MASK}, int64, int64, float64, int64, int64", *variant)
     def apply(

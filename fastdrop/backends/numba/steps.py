@@ -12,10 +12,10 @@ from llvmlite import ir
 
 from ..._formulas.normal import levels, of_levels, with_noise
 from ...mask_format import BLOCK, REFINE_WORDS
-from ...rng.philox4x32 import MULTIPLIERS, ROUNDS
 from ..form import OPERANDS, formed
 from .compiling import NOTHING, PAIR, WORD, emitted
 from .elements import DTYPES
+from .pairs import PAIRS
 from .vector import (
     BITS,
     DTYPE_OF,
@@ -27,7 +27,6 @@ from .vector import (
     Value,
     deposit,
     hidden,
-    in_place,
     load,
     prefetch,
     store,
@@ -40,71 +39,16 @@ NOISE_STEP: Final = 32  # elements: a vector of those of half precision
 _LANES: Final = BITS // 64
 _WORDS: Final = vector(I64)
 
-# --- Philox4x32-10 ----------------------------------------------------------------------------
-
-SIDE: Final = 4 if HAS_AVX512 else 1  # vectors of counters side by side: as many as registers hold
-STEP: Final = 2 * _LANES  # words of one vector's counters
-LATER_ROUNDS: Final = ROUNDS - 2  # after those in which half of the numbers differ in no lane
-RUN_BYTES: Final = 8 * (3 + 2 * LATER_ROUNDS)  # what a run's counters share, by `start_run`
-
-_M0, _M1 = MULTIPLIERS
-_LOW32: Final = 0xFFFFFFFF
-_PAIR_ORDER: Final = [0, 4, 1, 5, 2, 6, 3, 7]  # lanes' counters, so that `end` shuffles in 128 bits
-
-
-def _times(numbers: Value, multiplier: int) -> Value:
-    """Return products of lanes' low halves; what their high halves hold does not matter."""
-    return (numbers & _LOW32) * multiplier
-
-
-class _Philox:
-    """Counters' numbers: a 32-bit number in each lane's low half, and junk in its high half."""
-
-    def __init__(self, run: Value, low: Value, side: int) -> None:
-        self.run, self.side = run, side
-        self.x0: list[Value] = []
-        self.x1: list[Value] = []
-        self.x2: list[Value] = []
-        self.x3: list[Value] = []
-        for i in range(side):
-            order = run.constant(_PAIR_ORDER, _WORDS)
-            a = _times(order + (low + i * _LANES), _M0)
-            b = _times(a >> 32 ^ self._shared(0), _M1)
-            self.x0.append(b >> 32 ^ self._shared(1))
-            self.x1.append(b)
-            self.x2.append(a ^ self._shared(2))
-            self.x3.append(a.constant(0))  # the same number in all lanes, and part of the key
-
-    def _shared(self, n: int) -> Value:
-        return load(I64, self.run + 8 * n)
-
-    def round(self, number: int) -> None:
-        k0, k1 = self._shared(3 + 2 * number), self._shared(4 + 2 * number)
-        for i in range(self.side):
-            a, b = _times(self.x0[i], _M0), _times(self.x2[i], _M1)
-            self.x0[i] = b >> 32 ^ self.x1[i] ^ k0
-            self.x2[i] = a >> 32 ^ self.x3[i] ^ k1
-            self.x1[i], self.x3[i] = b, a
-
-    def made_here(self) -> None:
-        """Have the rounds so far made before what comes next is written."""
-        made = in_place(self.x0 + self.x2)
-        self.x0, self.x2 = made[: self.side], made[self.side :]
-
-    def end(self, out: Value) -> None:
-        for i in range(self.side):
-            first = self.x0[i] & _LOW32 | self.x1[i] << 32
-            second = self.x2[i] & _LOW32 | self.x3[i] << 32
-            at = out + i * 2 * _BYTES
-            store(first.shuffle(second, [0, 8, 2, 10, 4, 12, 6, 14]), at)
-            store(first.shuffle(second, [1, 9, 3, 11, 5, 13, 7, 15]), at + _BYTES)
+# --- Random words -----------------------------------------------------------------------------
 
 
 @emitted(NOTHING)
-def philox4x32_batch(_: Value, side: int, run: Value, low: Value, out: Value) -> None:
-    """Write the words of STEP / 2 * side counters whose lower half begins at `low`."""
-    lanes = _Philox(run, low, side)
-    for number in range(LATER_ROUNDS):
+def write_batch(
+    _: Value, generator: str, side: int, run: Value, counter: Value, out: Value
+) -> None:
+    """Write the words of so many vectors of counters, this one the first."""
+    lanes = PAIRS[generator].lanes(run, counter, side)
+    for number in range(lanes.rounds):
         lanes.round(number)
     lanes.end(out)
 
@@ -304,10 +248,10 @@ def write_noise(
 
 
 @emitted(PAIR)
-def philox4x32_batch_and_words(
-    _: Value, side: int, words: int, name: str, second: int, past_caches: int, run: Value,
-    low: Value, random: Value, compared: Value, word: Value, before: Value, rank: Value,
-    head: Value, scale: Value, x: Value, out: Value,
+def batch_and_words(
+    _: Value, generator: str, side: int, words: int, name: str, second: int, past_caches: int,
+    run: Value, counter: Value, random: Value, compared: Value, word: Value, before: Value,
+    rank: Value, head: Value, scale: Value, x: Value, out: Value,
 ) -> tuple[Value, Value]:  # fmt: skip
     """Make a batch of random words, and write elements of `words` keep words between its rounds.
 
@@ -317,12 +261,12 @@ def philox4x32_batch_and_words(
 
     Vectors go to x and out, `head` elements behind word number `word` - 1 of the mask.
     """
-    lanes = _Philox(run, low, side)
-    size = DTYPES[name].size
-    for number in range(LATER_ROUNDS):
+    lanes = PAIRS[generator].lanes(run, counter, side)
+    size, rounds = DTYPES[name].size, lanes.rounds
+    for number in range(rounds):
         lanes.round(number)
         lanes.made_here()
-        for n in range(words * number // LATER_ROUNDS, words * (number + 1) // LATER_ROUNDS):
+        for n in range(words * number // rounds, words * (number + 1) // rounds):
             at = n * 64 * size
             before, rank = _write_kept(
                 name, second, past_caches, compared, word + n, before, rank, head, scale,

@@ -4,7 +4,7 @@ Numba has no words for vectors, and what LLVM makes of loops by itself falls sho
 C says with vector types. Here a function is run while a kernel is compiled, and a `Value` is
 what an instruction will have made: its operators append instructions, and a loop is unrolled.
 
-Vectors have 512 bits, whatever the processor has: LLVM cuts them to its size.
+Vectors of `vector` have 512 bits, whatever the processor has: LLVM cuts them to its size.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ from numba.core.registry import cpu_target
 
 BITS: Final = 512
 
-I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 
 _TARGET: Final = cpu_target.target_context.codegen().magic_tuple()
-_FEATURES: Final = str(_TARGET[2]).split(",")
+CPU: Final = str(_TARGET[1])
+FEATURES: Final = frozenset(str(_TARGET[2]).split(","))
 X86: Final = str(_TARGET[0]).startswith("x86_64")
+AARCH64: Final = str(_TARGET[0]).startswith(("aarch64", "arm64"))
 
 # What the code that Numba makes may use: those of the processor, unless NUMBA_CPU_FEATURES
 # says otherwise. Numba keeps apart what it caches for each.
-HAS_AVX512: Final = "+avx512f" in _FEATURES
-HAS_PDEP: Final = X86 and "+bmi2" in _FEATURES
-HAS_F16C: Final = X86 and "+f16c" in _FEATURES and llvm.llvm_version_info[0] >= 15
+HAS_AVX512: Final = "+avx512f" in FEATURES
+# Bits of a register for vectors, 0 if that is not known here.
+_REGISTER: Final = (
+    512 if HAS_AVX512 else 256 if X86 and "+avx" in FEATURES else 128 * (X86 or AARCH64)
+)
+HAS_PDEP: Final = X86 and "+bmi2" in FEATURES
+HAS_F16C: Final = X86 and "+f16c" in FEATURES and llvm.llvm_version_info[0] >= 15
 
 
 def vector(element: ir.Type) -> ir.VectorType:
@@ -270,8 +276,8 @@ _UFUNCS: Final[dict[np.ufunc, Callable[..., Value]]] = {
     np.bitwise_and: operator.and_,
     np.bitwise_or: operator.or_,
     np.isnan: Value.is_nan,
-    np.absolute: lambda x: _intrinsic(x, f"llvm.fabs.{_suffix(x)}", x.type, x),
-    np.sqrt: lambda x: _intrinsic(x, f"llvm.sqrt.{_suffix(x)}", x.type, x),
+    np.absolute: lambda x: intrinsic(x, f"llvm.fabs.{_suffix(x)}", x.type, x),
+    np.sqrt: lambda x: intrinsic(x, f"llvm.sqrt.{_suffix(x)}", x.type, x),
 }
 
 
@@ -310,10 +316,21 @@ def prefetch(address: Value) -> None:
     builder.call(declared, [pointer, *(ir.Constant(I32, n) for n in (0, 3, 1))])
 
 
-def _intrinsic(value: Value, name: str, result: ir.Type, *arguments: Value) -> Value:
+def intrinsic(value: Value, name: str, result: ir.Type, *arguments: Value) -> Value:
+    """Call one of LLVM's functions."""
     function = ir.FunctionType(result, [a.type for a in arguments])
     declared = value.builder.module.declare_intrinsic(name, fnty=function)
     return value.of(value.builder.call(declared, [a.llvm for a in arguments]))
+
+
+def table(anchor: Value, name: str, element: ir.Type, numbers: list[int]) -> Value:
+    """Return the address of numbers that never change, a part of the compiled code."""
+    builder, module = anchor.builder, anchor.builder.module
+    if name in module.globals:
+        return anchor.of(builder.ptrtoint(module.globals[name], I64))
+    kind = ir.ArrayType(element, len(numbers))
+    made = cgutils.global_constant(module, name, ir.Constant(kind, numbers))
+    return anchor.of(builder.ptrtoint(made, I64))
 
 
 def stack(anchor: Value, size: int) -> Value:
@@ -338,16 +355,20 @@ def hidden(value: Value) -> Value:
     return value.of(value.builder.asm(kind, "", "=r,0", [value.llvm], False))
 
 
+# A result in any register for vectors, in words of LLVM's inline assembly.
+_ANY_REGISTER: Final = "=w" if AARCH64 else "=v" if HAS_AVX512 else "=x"
+
+
 def in_place(vectors: list[Value]) -> list[Value]:
     """Have vectors made here, between what is read and written before and what is behind.
 
     LLVM would make them where they are needed, which may be much later. Return them.
     """
-    if not HAS_AVX512:
-        return vectors  # an instruction's operands are registers, and others are too small
     kinds = [value.type for value in vectors]
+    if kinds[0].count * kinds[0].element.width > _REGISTER:
+        return vectors  # an instruction's operands are registers, and they are too small
     kind = ir.FunctionType(ir.LiteralStructType(kinds), kinds)
-    registers = ["=v"] * len(kinds) + [str(i) for i in range(len(kinds))] + ["~{memory}"]
+    registers = [_ANY_REGISTER] * len(kinds) + [str(i) for i in range(len(kinds))] + ["~{memory}"]
     builder, given = vectors[0].builder, [value.llvm for value in vectors]
     made = builder.asm(kind, "", ",".join(registers), given, True)
     return [vectors[0].of(builder.extract_value(made, i)) for i in range(len(kinds))]
@@ -355,7 +376,7 @@ def in_place(vectors: list[Value]) -> list[Value]:
 
 def deposit(bits: Value, where: Value) -> Value:
     """Return the lowest bits, one for each set bit of `where`, moved there. Needs HAS_PDEP."""
-    return _intrinsic(bits, "llvm.x86.bmi.pdep.64", I64, bits, where)
+    return intrinsic(bits, "llvm.x86.bmi.pdep.64", I64, bits, where)
 
 
 def call(address: Value, result: ir.Type, *arguments: Any) -> Value:
