@@ -59,15 +59,17 @@ class NumbaBackend(Backend):
         self, rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
     ) -> tuple[Array, Stream, int] | None:
         # What `fastdrop.backends.draw` does, without its context manager, which takes 1 us.
-        if rng.source is None or not is_plain(x):
+        source = rng.source
+        if source is None or not is_plain(x):
             return None
         y = prepare(x, inplace, out)
         words = rate.words(x.size)
-        stream, position = rng.reserve(words)
+        stream, counter = source
+        position = counter.take(words)
         try:
             self._apply(stream, position, rate, 0, x, y)
         except NOTHING_WRITTEN:
-            rng.give_back(stream, position, words)
+            counter.give_back(position, words)
             raise
         return y, stream, position
 
@@ -87,14 +89,13 @@ class NumbaBackend(Backend):
             return
         past_caches = n > _SURELY_CACHED and 2 * out.nbytes > last_level_cache() and x is not out
         algorithm: Any = stream.algorithm
-        which = x.dtype, algorithm, rate.block_words, past_caches
         if stream.sequential:
             mask = _signed(position), compare_address(), rate.threshold
-            kernel = _apply_kernel(*which)
+            kernel = _apply_kernel(x.dtype, algorithm, rate.block_words, past_caches)
             _run(kernel, n, stream, *mask, first, n, rate.scale, id(x), id(out))
             return
         # What `_run` does, said again for the time that a call takes.
-        kernel, fill, compare = _apply_call(*which)
+        kernel, fill, compare = _apply_call(x.dtype, algorithm, rate.block_words, past_caches)
         arguments = (
             None,
             fill,
