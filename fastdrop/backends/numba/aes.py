@@ -33,6 +33,9 @@ _ARM_HAS: Final = not FEATURES.isdisjoint({"+aes", "+crypto"}) or (
     CPU.startswith("apple-") and "-aes" not in FEATURES
 )
 HAS_AES: Final = _HAS_VAES or (X86 and "+aes" in FEATURES) or (AARCH64 and _ARM_HAS)
+HOW: Final = (
+    "tables: no AES instructions" if not HAS_AES else f"AES instructions{' on vectors' * _HAS_VAES}"
+)
 AES_BITS: Final = 128 if not _HAS_VAES else 512 if HAS_AVX512 else 256  # of a vector
 
 _BYTES: Final = ir.VectorType(I8, 16)

@@ -15,12 +15,13 @@ from ..._formulas.normal import Noise
 from ..._formulas.softmax import Scores
 from ...arrays import Array, dtype_name, is_plain, prepare
 from ...mask_format import BLOCK, Rate
-from ...rng import BUILTIN, RNG, AnyRNG
+from ...rng import BUILTIN, DEFAULT, RNG, AnyRNG
 from ...rng.base import Stream, check_status, compiled_fills, fill_address
 from ...sharing import Strides, c_strides, span
 from ..base import NOTHING_WRITTEN, Backend, Draw
 from ..form import SCALE, Form
 from . import generators, kernels, softmax, threads
+from .aes import HOW
 from .blocks import compare_address
 from .compiling import Kernel
 from .contiguous import has_pipe
@@ -169,7 +170,11 @@ class NumbaBackend(Backend):
 
     def info(self) -> dict[str, Any]:
         layer = threads.layer() or "not started"
-        return {"numba": numba.__version__, "numba threading layer": layer}
+        return {
+            "numba": numba.__version__,
+            "numba threading layer": layer,
+            "random words": f"{DEFAULT.name} by {HOW}",
+        }
 
 
 @cache
