@@ -12,11 +12,12 @@ from paths import DATA
 from support import words_by_backend
 
 import fastdrop
+from fastdrop.rng import ARS4x32
 from fastdrop.rng.base import Stream
 from fastdrop.rng.numpy_adapter import NumpyRNG
 
 ORACLES = [(fastdrop.PCG64, np.random.PCG64), (fastdrop.Philox, np.random.Philox)]
-OWN = [fastdrop.ARS4x32, fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
+OWN = [ARS4x32, fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
 FOREIGN = ["MT19937", "SFC64", "PCG64DXSM", "PCG64", "Philox"]
 
 seeds = st.integers(0, 2**200)
@@ -130,12 +131,15 @@ def test_backend_gives_the_published_answers(backend: str) -> None:
         assert words_by_backend(stream, position, 2).tolist() == expected
 
 
+@pytest.mark.parametrize("cls", [ARS4x32, fastdrop.Philox4x32])
 @given(key=keys, upper=keys, position=positions)
-def test_philox4x32_key_and_counter_are_used_in_full(key: int, upper: int, position: int) -> None:
-    words = Stream(fastdrop.Philox4x32, np.array([key, upper], np.uint64)).words(position, 4)
+def test_the_key_is_used_in_full(
+    cls: type[fastdrop.RNG], key: int, upper: int, position: int
+) -> None:
+    words = Stream(cls, np.array([key, upper], np.uint64)).words(position, 4)
     for bit in (0, 31, 32, 63):
         for flipped in ([key ^ 1 << bit, upper], [key, upper ^ 1 << bit]):
-            other = Stream(fastdrop.Philox4x32, np.array(flipped, np.uint64)).words(position, 4)
+            other = Stream(cls, np.array(flipped, np.uint64)).words(position, 4)
             assert (words != other).all()
 
 
