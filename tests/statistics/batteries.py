@@ -13,6 +13,7 @@ non-free), and `crush` in the path, which the head of crush.c says how to compil
 from __future__ import annotations
 
 import argparse
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FILE = HERE / "p-values.tsv"
-GENERATORS = ["philox4x32", "philox", "pcg64"]
+# A row's number is in its seeds, so new generators are new groups at the end.
+GROUPS = [["philox4x32", "philox", "pcg64"], ["ars4x32"]]
 
 # dieharder's tests that take a length, and the lengths that `dieharder -a` gives them, but for
 # test 208's length 1, at which dieharder 3.31.1 crashes.
@@ -31,19 +33,20 @@ DIEHARDER = [*range(14), 15, 16, 17, 100, 101, 102, *range(200, 210)]
 
 def rows() -> list[tuple[str, str]]:
     """Return what can be run: stream.py's arguments, and the command that tests it."""
-    return [(f"{stream} --seed {1000 + n}", test) for n, (stream, test) in enumerate(_rows())]
+    found = itertools.chain.from_iterable(map(_rows, GROUPS))
+    return [(f"{stream} --seed {1000 + n}", test) for n, (stream, test) in enumerate(found)]
 
 
-def _rows() -> Iterator[tuple[str, str]]:
-    for rng in GENERATORS:
+def _rows(generators: list[str]) -> Iterator[tuple[str, str]]:
+    for rng in generators:
         related = "seeds" if rng == "pcg64" else "keys"
         for what in ["", " --p 0.1", " --p 0.75", " --of children", f" --of {related}"]:
             for battery in ["small", "-r small", "rabbit", "alphabit"]:
                 yield rng + what, f"crush {battery}"
-    for rng in GENERATORS:
+    for rng in generators:
         for number in range(1, 97):
             yield rng, f"crush crush {number}"
-    for rng in GENERATORS:
+    for rng in generators:
         for test in DIEHARDER:
             for length in LENGTHS.get(test, [None]):
                 option = "" if length is None else f" -n {length}"

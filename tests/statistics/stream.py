@@ -1,6 +1,6 @@
 """Write bits of masks to standard output, for programs that test random bits, until they stop.
 
-    python tests/statistics/stream.py philox4x32 | crush small
+    python tests/statistics/stream.py ars4x32 | crush small
     python tests/statistics/stream.py pcg64 --p 0.1 | dieharder -g 200 -d 0
 
 At p = 1/2 the packed mask is the stream. At another p the bits are made even by von Neumann's
@@ -30,9 +30,11 @@ import fastdrop
 from fastdrop.backends import Draw
 from fastdrop.mask_format import rate
 from fastdrop.masks.mask import Mask
+from fastdrop.rng import ARS4x32
 from fastdrop.rng.base import Stream
 
-GENERATORS = {cls.name: cls for cls in (fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64)}
+CLASSES: list[Any] = [ARS4x32, fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
+GENERATORS = {cls.name: cls for cls in CLASSES}
 MASKS = 128
 DRAW = 1 << 26  # elements at a time, of all masks together
 
@@ -66,7 +68,7 @@ def stream(name: str, seed: int, p: float, of: str) -> Iterator[memoryview]:
 
 def masks_of(name: str, seed: int, of: str) -> list[Stream]:
     """Return the streams whose masks are taken in turn."""
-    cls: Any = GENERATORS[name]
+    cls = GENERATORS[name]
     rng = cls(seed)
     if of == "draws":
         return [rng.reserve(0)[0]]

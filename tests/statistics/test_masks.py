@@ -16,15 +16,18 @@ import pytest
 from checks import at, check, draw
 
 import fastdrop
+from fastdrop.rng import ARS4x32
+from fastdrop.rng.ars4x32 import ROUNDS, round_key
 from fastdrop.rng.base import Stream
 
 SEED = 20140615
 
 # The backends agree bit for bit, so one will do; the reference is a hundred times slower.
 BITS = 26 if fastdrop.get_backend() != "reference" else 22
-SIZES = [1 << BITS, pytest.param(1 << 28, marks=pytest.mark.slow, id="long")]
+LONG = 1 << 28
+SIZES = [1 << BITS, pytest.param(LONG, marks=pytest.mark.slow, id="long")]
 
-GENERATORS = [fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
+GENERATORS = [ARS4x32, fastdrop.Philox4x32, fastdrop.Philox, fastdrop.PCG64]
 RATES = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.25, 0.3, 0.5, 0.7, 0.75, 0.9, 0.99]
 RATES += [1 - 1e-3, 1 - 1e-4, 1 - 1e-5, 1 - 1e-6]
 # One threshold of each number of bits from 2 to 14, and one near each multiple of a sixteenth.
@@ -32,6 +35,14 @@ GRID = [3 / 2**j for j in range(2, 15)] + [(i + 0.3) / 16 for i in range(16)]
 
 each_generator = pytest.mark.parametrize("cls", GENERATORS, ids=lambda cls: cls.name)
 each_size = pytest.mark.parametrize("size", SIZES)
+
+
+def quarter(cls: Any, size: int) -> int:
+    """Return a quarter of the elements, and in the quick battery fewer for older generators.
+
+    The two kinds of check that call this take most of the time.
+    """
+    return size >> 2 if cls is ARS4x32 or size == LONG else size >> 4
 
 
 def test_the_check_itself_finds_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +67,7 @@ def test_keep_rate(cls: Any, p: float, size: int) -> None:
 @pytest.mark.parametrize("p", GRID)
 @each_generator
 def test_keep_rate_over_a_grid(cls: Any, p: float) -> None:
-    checks.keep_rate(draw(cls(SEED + 1), 1 << 28, p))
+    checks.keep_rate(draw(cls(SEED + 1), LONG, p))
 
 
 @each_size
@@ -77,7 +88,7 @@ def test_dropped_elements_of_a_block(cls: Any, p: float, size: int) -> None:
 @pytest.mark.parametrize("p", [0.5, 0.1, 0.75, 1 / 32, 1 - 1 / 32])
 @each_generator
 def test_neighbours_are_independent(cls: Any, p: float, size: int) -> None:
-    checks.neighbours(draw(cls(SEED), size >> 2, p))
+    checks.neighbours(draw(cls(SEED), quarter(cls, size), p))
 
 
 @each_size
@@ -97,8 +108,8 @@ def test_runs(cls: Any, p: float, size: int) -> None:
 @each_size
 @each_generator
 def test_the_refined_bits_are_even(cls: Any, size: int) -> None:
-    checks.second_planes(draw(cls(SEED), size >> 2, 1 / 32))
-    checks.numbers(draw(cls(SEED), size >> 2, 2.0**-13))
+    checks.second_planes(draw(cls(SEED), quarter(cls, size), 1 / 32))
+    checks.numbers(draw(cls(SEED), quarter(cls, size), 2.0**-13))
 
 
 @each_size
@@ -142,7 +153,7 @@ def test_spawned_children_and_their_parent_are_independent(cls: Any, size: int) 
 
 def few_or_all(size: int) -> list[int]:
     """Return which of 128 bits to flip."""
-    return [0, 1, 7, 31, 32, 33, 63, 64, 127] if size < 1 << 28 else list(range(128))
+    return [0, 1, 7, 31, 32, 33, 63, 64, 127] if size < LONG else list(range(128))
 
 
 @each_size
@@ -153,9 +164,9 @@ def test_seeds_that_differ_in_one_bit_are_independent(cls: Any, size: int) -> No
 
 
 @each_size
-@pytest.mark.parametrize("cls", GENERATORS[:2], ids=lambda cls: cls.name)
+@pytest.mark.parametrize("cls", GENERATORS[:3], ids=lambda cls: cls.name)
 def test_keys_that_differ_in_one_bit_are_independent(cls: Any, size: int) -> None:
-    """Of the Philox kinds; a PCG64's key is its state, and is made from a hashed seed."""
+    """Not of PCG64, whose key is its state, and is made from a hashed seed."""
     keys = [cls(SEED).key]
     for bit in few_or_all(size):
         flipped = keys[0].copy()
@@ -164,9 +175,17 @@ def test_keys_that_differ_in_one_bit_are_independent(cls: Any, size: int) -> Non
     checks.first_is_independent([at(Stream(cls, key), 0, size >> 4, 0.5) for key in keys])
 
 
+@each_size
+def test_keys_that_share_round_keys_are_independent(size: int) -> None:
+    """A round key of ARS4x32 is another key's first, and the rounds after it are that key's too."""
+    key = ARS4x32(SEED).key
+    streams = [Stream(ARS4x32, round_key(key, number)) for number in range(ROUNDS + 1)]
+    checks.independent([at(stream, 0, size >> 4, 0.5) for stream in streams])
+
+
 def test_rates_of_one_draw_are_not_confused() -> None:
     """Elements that p = 1/2 drops are kept as often by the next draw at another p."""
-    rng, n = fastdrop.Philox4x32(SEED), 1 << BITS
+    rng, n = ARS4x32(SEED), 1 << BITS
     half, tenth = (draw(rng, n, p).to_packed() for p in (0.5, 0.1))
     check(checks.ones(half & tenth), n, 0.45)
 

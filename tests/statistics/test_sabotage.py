@@ -17,6 +17,7 @@ import fastdrop
 from fastdrop.backends import reference
 from fastdrop.mask_format import rate
 from fastdrop.masks.mask import Mask
+from fastdrop.rng import ARS4x32
 from fastdrop.rng.base import Stream
 
 SIZE = 1 << 22
@@ -33,7 +34,7 @@ def _in_the_reference() -> Iterator[None]:
 
 
 def sample(p: float) -> Mask:
-    return draw(fastdrop.Philox4x32(SEED), SIZE, p)
+    return draw(ARS4x32(SEED), SIZE, p)
 
 
 # Faults of the mask
@@ -183,8 +184,8 @@ def test_ranks_that_all_are_one_too_high_make_another_mask_as_good(
 # Faults of the generator
 
 
-class Wrong(fastdrop.Philox4x32):
-    """Philox4x32 with a fault in each way that a class says."""
+class Wrong(ARS4x32):
+    """ARS4x32 with a fault in each way that a class says."""
 
     stuck_position = 0
     stuck_key = 0
