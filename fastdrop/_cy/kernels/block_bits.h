@@ -19,19 +19,29 @@ DROP_INLINE uint64_t compare_word(const uint64_t *planes, int n, const uint64_t 
     return below;
 }
 
-/* The first word of a block alone, of which every eighth word of its range, as far as the
- * second strip, decides. Returns 0 if n elements need more words than that, or the generator makes words in order. */
+/* The first word of a block alone: every eighth word of the block's range, as far as the second strip,
+ * decides it. Returns 0 if n elements need more words than that. */
+DROP_INLINE int first_word_by(const uint64_t *words, const drop_block *b, int planes, int second, uint64_t n,
+                              uint64_t *keep)
+{
+    uint64_t equal, same;
+    *keep = compare_word(words + b->planes_at / 8, planes, b->t, &equal);
+    if (second == 0) return 1;
+    const uint64_t below = compare_word(words, second, b->t + DROP_PLANES, &same);
+    *keep |= deposit(below, equal);
+    return b->planes_at == b->refine_at || deposit(same, equal) << (64 - n) == 0;
+}
+
+/* The same from a generator. Returns 0, too, if it is one that has no quick way to such words. */
 DROP_INLINE int first_word(const drop_mask *mask, const drop_block *b, uint64_t position, uint64_t n,
                            uint64_t *keep)
 {
-    uint64_t words[16], equal, same;
+    uint64_t words[16];
     if (mask->fill == ars4x32_fill) ars4x32_eighths(mask->key, position, words);
     else if (mask->fill != philox4x32_fill || !philox4x32_eighths(mask->key, position, words)) return 0;
-    *keep = compare_word(words + b->planes_at / 8, b->planes, b->t, &equal);
-    if (b->second == 0) return 1;
-    const uint64_t below = compare_word(words, b->second, b->t + DROP_PLANES, &same);
-    *keep |= deposit(below, equal);
-    return b->planes_at == b->refine_at || deposit(same, equal) << (64 - n) == 0;
+    if (b->second == DROP_SECOND_PLANES) /* said twice: constants unroll the loops */
+        return first_word_by(words, b, DROP_PLANES, DROP_SECOND_PLANES, n, keep);
+    return first_word_by(words, b, b->planes, b->second, n, keep);
 }
 
 /* keep[0 .. DROP_BLOCK_WORDS-1]: the first n elements of block number `block`,
