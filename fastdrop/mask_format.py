@@ -45,9 +45,11 @@ class Rate:
         Whether some elements need 32 bits more.
     block_words : int
         64-bit words of the stream that a block of 4096 elements reserves.
+    numbers : tuple
+        Block words, threshold and scale: what the compiled kernels take.
     """
 
-    __slots__ = ("block_words", "p", "planes", "refines", "scale", "second", "threshold")
+    __slots__ = ("block_words", "numbers", "p", "planes", "refines", "scale", "second", "threshold")
 
     def __init__(self, p: float) -> None:
         self.p = p
@@ -65,6 +67,7 @@ class Rate:
             + (REFINE_WORDS if self.refines else 0)
             + BLOCK // 64 * self.planes
         )
+        self.numbers = self.block_words, self.threshold, self.scale
 
     def words(self, size: int) -> int:
         """Return how many words of the stream a mask of `size` elements reserves."""
@@ -74,6 +77,7 @@ class Rate:
         """Return the same rate with another scale for kept elements."""
         other = copy(self)
         other.scale = float(scale)
+        other.numbers = self.block_words, self.threshold, other.scale
         return other
 
 

@@ -162,10 +162,11 @@ cdef class Counter:
 
     cdef atomic_ullong taken
     cdef readonly uint64_t limit
+    cdef uintptr_t fill, key  # addresses that the stream's words are made by, for `draw`
 
-    def __init__(self, uint64_t taken, uint64_t limit):
+    def __init__(self, uint64_t taken, uint64_t limit, uintptr_t fill=0, uintptr_t key=0):
         atomic_store(&self.taken, taken)
-        self.limit = limit
+        self.limit, self.fill, self.key = limit, fill, key
 
     @property
     def position(self):
@@ -266,31 +267,40 @@ def apply(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, doub
     return run_scale(&mask, first, x, y, scale, threads)
 
 
-class KernelError(Exception):
-    """A kernel's status that is not 0 (see evaluate.h)."""
+cdef object wanted_threads = None, failed = None
 
 
-def draw(stream, Counter counter, uintptr_t fill, uintptr_t key, uint64_t block_words, uint64_t threshold,
-         double scale, x, bint inplace, out, get_num_threads):
+def connect(get_num_threads, on_failure):
+    """Say how many threads `draw` may use, and what raises an error for a status that is not 0."""
+    global wanted_threads, failed
+    wanted_threads, failed = get_num_threads, on_failure
+
+
+def draw(rng, rate, x, bint inplace, out):
     """Prepare the output, take a range of the stream and apply its mask, all in one call.
 
-    Return the output, the stream and the range's position; None, with nothing
-    taken, where arrays.py has to look at the arrays.
+    Return the output, the stream and the range's position; None, with nothing taken, where
+    the generator's words come in order or arrays.py has to look at the arrays.
     """
-    cdef drop_mask mask = make_mask(fill, key, 0, threshold)
+    cdef tuple source = rng.source
+    if source is None:
+        return None
+    cdef Counter counter = source[1]
+    cdef tuple numbers = rate.numbers
+    cdef drop_mask mask = make_mask(counter.fill, counter.key, 0, numbers[1])
     cdef int status, threads
     y = prepared(x, inplace, out)
     if y is None:
         return None
-    cdef uint64_t words = (<uint64_t>cnp.PyArray_SIZE(x) + DROP_BLOCK - 1) // DROP_BLOCK * block_words
+    cdef uint64_t words = (<uint64_t>cnp.PyArray_SIZE(x) + DROP_BLOCK - 1) // DROP_BLOCK * <uint64_t>numbers[0]
     mask.draw = counter.take_words(words)
-    threads = get_num_threads() if cnp.PyArray_SIZE(x) >= DROP_SERIAL_BELOW else 1
-    status = run_scale(&mask, 0, <cnp.ndarray>x, <cnp.ndarray>y, scale, threads)
+    threads = wanted_threads() if cnp.PyArray_SIZE(x) >= DROP_SERIAL_BELOW else 1
+    status = run_scale(&mask, 0, <cnp.ndarray>x, <cnp.ndarray>y, numbers[2], threads)
     if status == DROP_NO_MEMORY:
         counter.give_words_back(mask.draw, words)  # nothing was written
     if status:
-        raise KernelError(status)
-    return y, stream, mask.draw
+        failed(status, source[0])
+    return y, source[0], mask.draw
 
 
 cdef class Team:

@@ -96,16 +96,34 @@ _has_overrides = False  # ever: most programs need not pay for a look at the con
 def current() -> Backend:
     """Return the backend that runs the next operation in this context.
 
-    `draw` and `apply` say it themselves, for small arrays feel a call.
+    `apply` says it itself, for small arrays feel a call.
     """
     return (_has_overrides and _override.get()) or _default or _first()
 
 
 def _first() -> Backend:
     """Load the default at first use: import fastdrop must not wait for numba."""
-    global _default
-    _default = _backend(os.environ.get(ENVIRONMENT) or available_backends()[0])
+    _make_default(_backend(os.environ.get(ENVIRONMENT) or available_backends()[0]))
+    assert _default is not None
     return _default
+
+
+def _make_default(backend: Backend) -> None:
+    global _default, quick
+    _default, quick = backend, backend.draw
+    if _has_overrides:  # looked at last: `use_backend` may run in another thread
+        quick = _draw_in_context
+
+
+def _draw_in_context(
+    rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
+) -> tuple[Array, Stream, int] | None:
+    return current().draw(rng, rate, x, inplace, out)
+
+
+# What `draw` tries first, the current backend's `draw`: the default one's own, as long as there has
+# been no other. Callers for whom a call counts try it themselves.
+quick = _draw_in_context
 
 
 def set_backend(name: str) -> None:
@@ -126,8 +144,7 @@ def set_backend(name: str) -> None:
     >>> import fastdrop
     >>> fastdrop.set_backend(fastdrop.get_backend())
     """
-    global _default
-    _default = _backend(name)
+    _make_default(_backend(name))
 
 
 def get_backend() -> str:
@@ -164,9 +181,9 @@ def use_backend(name: str) -> Iterator[None]:
     ...     bool((fastdrop.dropout(np.ones(9), rng=1) == y).all())
     True
     """
-    global _has_overrides
+    global _has_overrides, quick
     token = _override.set(_backend(name))
-    _has_overrides = True
+    _has_overrides, quick = True, _draw_in_context
     try:
         yield
     finally:
@@ -185,8 +202,7 @@ def draw(
     stream, position
         Where the mask's words are.
     """
-    backend = (_has_overrides and _override.get()) or _default or _first()
-    done = backend.draw(rng, rate, x, inplace, out)
+    done = quick(rng, rate, x, inplace, out)
     if done is not None:
         return done
     y = prepare(x, inplace, out)

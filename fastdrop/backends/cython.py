@@ -11,13 +11,15 @@ from .._cy import core as _core
 from .._formulas.normal import Noise
 from .._formulas.softmax import Scores
 from ..arrays import Array
-from ..mask_format import BLOCK, Rate
-from ..rng import DEFAULT, AnyRNG
+from ..mask_format import BLOCK
+from ..rng import DEFAULT
 from ..rng.base import Stream, check_status
 from ..sharing import Strides, c_strides, span
 from ..threads import get_num_threads
 from .base import Backend, Draw
 from .form import Form
+
+_draw: Any = getattr(_core, "draw", None)  # there may be no extension
 
 
 class CythonBackend(Backend):
@@ -42,30 +44,8 @@ class CythonBackend(Backend):
         if status:
             _raise(status, stream)
 
-    def draw(
-        self, rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
-    ) -> tuple[Array, Stream, int] | None:
-        source = rng.source
-        if source is None:
-            return None
-        stream, counter = source
-        try:
-            done: tuple[Array, Stream, int] | None = _core.draw(
-                stream,
-                counter,
-                stream.fill_address,
-                stream.key_address,
-                rate.block_words,
-                rate.threshold,
-                rate.scale,
-                x,
-                inplace,
-                out,
-                get_num_threads,
-            )
-        except _core.KernelError as error:
-            _raise(error.args[0], stream)
-        return done
+    # Without a Python function around it, which small arrays would feel.
+    draw = staticmethod(_draw)
 
     def apply(self, draw: Draw, x: Array, out: Array) -> None:
         stream, rate = draw.stream, draw.rate
@@ -202,3 +182,7 @@ def _raise(status: int, stream: Stream | None) -> None:
     if status == _core.NO_MEMORY or stream is None:
         raise MemoryError("no memory for the mask's bits")
     check_status(status, stream.algorithm.name)
+
+
+if _core is not None:
+    _core.connect(get_num_threads, _raise)

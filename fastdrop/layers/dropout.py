@@ -134,9 +134,9 @@ class Dropout(MaskLayer):
         if self.training or self.always:
             rate = self._rate
             if rate.p != 0.0:
-                y, stream, position = backends.draw(
-                    self._rng or default_rng(), rate, x, self.inplace, out
-                )
+                source, inplace = self._rng or default_rng(), self.inplace
+                drawn = backends.quick(source, rate, x, inplace, out)
+                y, stream, position = drawn or backends.draw(source, rate, x, inplace, out)
                 self._newest = stream, position, rate, x.shape, 0, None
                 return y
         if out is None and (shape := plain_shape(x)) is not None:

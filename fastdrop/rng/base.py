@@ -147,7 +147,9 @@ class RNG:
 
     def _start(self, key: Words, position: int) -> None:
         # One assignment, so no thread sees a stream with the position of another.
-        self.source = Stream(type(self), key), Counter(position, STREAM_END)
+        stream = Stream(type(self), key)
+        addresses = stream.fill_address, stream.key_address
+        self.source = stream, Counter(position, STREAM_END, *addresses)
 
     # What a subclass provides.
 

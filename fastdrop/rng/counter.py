@@ -30,9 +30,12 @@ if hasattr(os, "register_at_fork"):
 
 
 class PythonCounter:
-    """The number of reserved words of a stream, protected by a lock."""
+    """The number of reserved words of a stream, protected by a lock.
 
-    def __init__(self, taken: int, limit: int) -> None:
+    The compiled one also holds the addresses of the stream's `fill` and key.
+    """
+
+    def __init__(self, taken: int, limit: int, fill: int = 0, key: int = 0) -> None:
         self.position = taken
         self.limit = limit
 
