@@ -17,7 +17,7 @@ import fastdrop
 from fastdrop.backends import reference
 from fastdrop.mask_format import rate
 from fastdrop.masks.mask import Mask
-from fastdrop.rng import ARS4x32
+from fastdrop.rng import ARS4x32, ars4x32
 from fastdrop.rng.base import Stream
 
 SIZE = 1 << 22
@@ -201,6 +201,15 @@ class Wrong(ARS4x32):
         start = int(counter.min())
         words = super().words(key, start, int(counter.max()) - start + 1)
         return words[counter - np.uint64(start)]
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1])
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_fewer_rounds_are_noticed(rounds: int, p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No check of this size notices four."""
+    monkeypatch.setattr(ars4x32, "ROUNDS", rounds)
+    with pytest.raises(AssertionError):
+        checks.neighbours(draw(ARS4x32(SEED), SIZE, p))
 
 
 @pytest.mark.parametrize("bit", range(15))
