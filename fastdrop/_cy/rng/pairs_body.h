@@ -23,7 +23,7 @@ DROP_INLINE void G(batch)(const G(run) *run, uint64_t counter, uint64_t step, in
 
 static int G(fill)(const void *key, uint64_t position, uint64_t n, uint64_t *out)
 {
-    enum { STEP = G(step), FEW = (G(side) + 1) / 3 * STEP, WIDE = G(side) * STEP };
+    enum { STEP = G(step), FEW = (G(side) > 4 ? G(side) / 3 : 2) * STEP, WIDE = G(side) * STEP };
     uint64_t batch[WIDE];
     while (n > 0) {
         const G(run) run = G(start)(key, position / 2);
