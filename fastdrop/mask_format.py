@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from copy import copy
 from typing import Any, Final
 
 import numpy as np
@@ -56,7 +55,6 @@ class Rate:
         # p * 2**40 is exact, so for every p the threshold is within half a unit of 1 - p.
         # For small p, 1 - p itself would already be rounded.
         self.threshold = ONE - round(math.ldexp(p, PRECISION))
-        self.scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
         certain = self.threshold in (0, ONE)
         significant = 0 if certain else PRECISION - _trailing_zeros(self.threshold)
         self.planes = min(significant, PLANES)
@@ -67,7 +65,7 @@ class Rate:
             + (REFINE_WORDS if self.refines else 0)
             + BLOCK // 64 * self.planes
         )
-        self.numbers = self.block_words, self.threshold, self.scale
+        self._scale_by(1.0 / (1.0 - p) if p < 1.0 else 0.0)
 
     def words(self, size: int) -> int:
         """Return how many words of the stream a mask of `size` elements reserves."""
@@ -75,10 +73,19 @@ class Rate:
 
     def with_scale(self, scale: float) -> Rate:
         """Return the same rate with another scale for kept elements."""
-        other = copy(self)
-        other.scale = float(scale)
-        other.numbers = self.block_words, self.threshold, other.scale
+        other = Rate(self.p)
+        other._scale_by(float(scale))
         return other
+
+    def _scale_by(self, scale: float) -> None:
+        self.scale = scale
+        self.numbers = self.block_words, self.threshold, scale
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        # All else follows from p and the scale, and pickles of older versions have no more.
+        fields = state[1]
+        Rate.__init__(self, fields["p"])
+        self._scale_by(fields["scale"])
 
 
 def rate(p: Any) -> Rate:
