@@ -17,6 +17,8 @@ from support import OTHER_DTYPES
 import fastdrop
 from fastdrop.backends import NAMES
 
+collect_ignore = ["helpers"]  # no tests; one of them needs torch
+
 settings.register_profile(
     "fastdrop",
     deadline=None,  # numba compiles at first use

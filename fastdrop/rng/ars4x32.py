@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .base import Words
 from .builtin import BuiltinRNG
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 WEYL: Final = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # what a round's key differs from the last by
 ROUNDS: Final = 7
