@@ -11,7 +11,7 @@ cnp.import_array()
 
 
 # Counted up after each change of a name or of arguments here: see __init__.py.
-INTERFACE = 5
+INTERFACE = 6
 
 drop_choose_isa(NULL)
 
@@ -162,11 +162,14 @@ cdef class Counter:
 
     cdef atomic_ullong taken
     cdef readonly uint64_t limit
-    cdef uintptr_t fill, key  # addresses that the stream's words are made by, for `draw`
+    cdef object stream  # and the addresses that its words are made by, for `draw`
+    cdef uintptr_t fill, key
 
-    def __init__(self, uint64_t taken, uint64_t limit, uintptr_t fill=0, uintptr_t key=0):
+    def __init__(self, uint64_t taken, uint64_t limit, stream=None):
         atomic_store(&self.taken, taken)
-        self.limit, self.fill, self.key = limit, fill, key
+        self.limit, self.stream = limit, stream
+        if stream is not None:
+            self.fill, self.key = stream.fill_address, stream.key_address
 
     @property
     def position(self):
@@ -282,10 +285,11 @@ def draw(rng, rate, x, bint inplace, out):
     Return the output, the stream and the range's position; None, with nothing taken, where
     the generator's words come in order or arrays.py has to look at the arrays.
     """
-    cdef tuple source = rng.source
+    source = rng.source
     if source is None:
         return None
-    cdef Counter counter = source[1]
+    _, taken = source
+    cdef Counter counter = <Counter?>taken
     cdef tuple numbers = rate.numbers
     cdef drop_mask mask = make_mask(counter.fill, counter.key, 0, numbers[1])
     cdef int status, threads
@@ -293,14 +297,14 @@ def draw(rng, rate, x, bint inplace, out):
     if y is None:
         return None
     cdef uint64_t words = (<uint64_t>cnp.PyArray_SIZE(x) + DROP_BLOCK - 1) // DROP_BLOCK * <uint64_t>numbers[0]
-    mask.draw = counter.take_words(words)
     threads = wanted_threads() if cnp.PyArray_SIZE(x) >= DROP_SERIAL_BELOW else 1
+    mask.draw = counter.take_words(words)
     status = run_scale(&mask, 0, <cnp.ndarray>x, <cnp.ndarray>y, numbers[2], threads)
     if status == DROP_NO_MEMORY:
         counter.give_words_back(mask.draw, words)  # nothing was written
     if status:
-        failed(status, source[0])
-    return y, source[0], mask.draw
+        failed(status, counter.stream)
+    return y, counter.stream, mask.draw
 
 
 cdef class Team:

@@ -110,8 +110,8 @@ def _first() -> Backend:
 
 def _make_default(backend: Backend) -> None:
     global _default, quick
-    _default, quick = backend, backend.draw
-    if _has_overrides:  # looked at last: `use_backend` may run in another thread
+    _default, quick = backend, _draw_in_context if _has_overrides else backend.draw
+    if _has_overrides:  # looked at again: another thread may have entered `use_backend` meanwhile
         quick = _draw_in_context
 
 
@@ -121,8 +121,8 @@ def _draw_in_context(
     return current().draw(rng, rate, x, inplace, out)
 
 
-# What `draw` tries first, the current backend's `draw`: the default one's own, as long as there has
-# been no other. Callers for whom a call counts try it themselves.
+# What callers try first, the current backend's `draw`: the default one's own, as long as there has
+# been no other.
 quick = _draw_in_context
 
 
@@ -190,10 +190,12 @@ def use_backend(name: str) -> Iterator[None]:
         _override.reset(token)
 
 
-def draw(
+def draw_in_steps(
     rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
 ) -> tuple[Array, Stream, int]:
-    """Drop elements of `x` under a new mask, all arguments but `rate` and `rng` unchecked.
+    """Drop elements of `x` under a new mask: what callers do where `quick` returns None.
+
+    All arguments but `rate` and `rng` are unchecked.
 
     Returns
     -------
@@ -202,9 +204,6 @@ def draw(
     stream, position
         Where the mask's words are.
     """
-    done = quick(rng, rate, x, inplace, out)
-    if done is not None:
-        return done
     y = prepare(x, inplace, out)
     with reserved(rng, rate, x.size) as drawn:
         apply(drawn, x, y)

@@ -70,7 +70,7 @@ class Backend(ABC):
     def draw(
         self, rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
     ) -> tuple[Array, Stream, int] | None:
-        """Do all of `fastdrop.backends.draw` at once, where that is faster.
+        """Do all of `fastdrop.backends.draw_in_steps` at once, where that is faster.
 
         None means that this backend, or these arguments, need it done step by
         step; nothing was written or taken from the generator then.

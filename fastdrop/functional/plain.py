@@ -142,7 +142,7 @@ def dropout(
         if training and checked.p != 0.0:
             source = default_rng() if rng is None else as_rng(rng)
             drawn = backends.quick(source, checked, x, inplace, out)
-            y, stream, position = drawn or backends.draw(source, checked, x, inplace, out)
+            y, stream, position = drawn or backends.draw_in_steps(source, checked, x, inplace, out)
             return (y, Mask(Draw(stream, position, checked), x.shape)) if return_mask else y
         source = as_rng(rng)  # a bad one is refused before out is written
         y = identity(x, inplace, out)

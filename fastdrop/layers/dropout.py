@@ -136,7 +136,7 @@ class Dropout(MaskLayer):
             if rate.p != 0.0:
                 source, inplace = self._rng or default_rng(), self.inplace
                 drawn = backends.quick(source, rate, x, inplace, out)
-                y, stream, position = drawn or backends.draw(source, rate, x, inplace, out)
+                y, stream, position = drawn or backends.draw_in_steps(source, rate, x, inplace, out)
                 self._newest = stream, position, rate, x.shape, 0, None
                 return y
         if out is None and (shape := plain_shape(x)) is not None:

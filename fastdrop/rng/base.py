@@ -148,8 +148,7 @@ class RNG:
     def _start(self, key: Words, position: int) -> None:
         # One assignment, so no thread sees a stream with the position of another.
         stream = Stream(type(self), key)
-        addresses = stream.fill_address, stream.key_address
-        self.source = stream, Counter(position, STREAM_END, *addresses)
+        self.source = stream, Counter(position, STREAM_END, stream)
 
     # What a subclass provides.
 

@@ -32,10 +32,10 @@ if hasattr(os, "register_at_fork"):
 class PythonCounter:
     """The number of reserved words of a stream, protected by a lock.
 
-    The compiled one also holds the addresses of the stream's `fill` and key.
+    The compiled one also holds the stream, for kernels that take from it themselves.
     """
 
-    def __init__(self, taken: int, limit: int, fill: int = 0, key: int = 0) -> None:
+    def __init__(self, taken: int, limit: int, stream: object = None) -> None:
         self.position = taken
         self.limit = limit
 

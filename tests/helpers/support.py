@@ -69,3 +69,15 @@ def reference(mask: Mask, x: np.ndarray) -> np.ndarray:
     """Return the reference backend's mask.apply(x)."""
     with fastdrop.use_backend("reference"):
         return mask.apply(x)
+
+
+def check(x: np.ndarray, p: float = 0.3, rng: Any = 1, out: np.ndarray | None = None) -> Mask:
+    """Compare a draw on the current backend with the reference, and return its mask."""
+    before = contents(x)
+    y, mask = fastdrop.dropout(x, p, rng=rng, out=out, return_mask=True)
+    assert contents(y) == contents(reference(mask, x)), (x.dtype, x.shape, x.strides, p)
+    if out is not x:
+        assert contents(x) == before
+    if out is not None:
+        assert y is out
+    return mask

@@ -11,11 +11,11 @@ import pytest
 from guarded import dtypes
 from hypothesis import given
 from hypothesis import strategies as st
-from support import DTYPES, any_bits, contents, dtype_of, packed, poisoned, reference
+from support import DTYPES, any_bits, check, contents, dtype_of, packed, poisoned, reference
 
 import fastdrop
 from fastdrop.backends import Draw
-from fastdrop.mask_format import BLOCK, STRIP
+from fastdrop.mask_format import BLOCK
 from fastdrop.masks.mask import Mask
 
 GENERATORS = [
@@ -29,48 +29,9 @@ GENERATORS = [
     np.random.SFC64,
     np.random.PCG64DXSM,
 ]
-FIRST_PLANES = [0.5, 0.75, 0.125, 7 / 16]
-SECOND_PLANES = [31 / 32, 1 / 64, 3 / 128, 255 / 256, 1 / 512, 1 - 2**-10, 3 / 2048, 1 / 4096]
-REFINED = [0.1, 0.3, 0.9, 1 / 8192, 1 - 2**-13, 2**-33]
-EXTREME = [1.0, 1e-12, 1e-300, 5e-324, 2**-40, 2**-41, 1 - 2**-40, 1 - 2**-41, 1 - 2**-53]
-RATES = FIRST_PLANES + SECOND_PLANES + REFINED + EXTREME
-
-SIZES = sorted(
-    {max(0, n + d) for n in (0, 8, 64, STRIP, BLOCK, 3 * BLOCK) for d in (-9, -1, 0, 1, 7)}
-)
 
 
-def check(x: np.ndarray, p: float = 0.3, rng: Any = 1, out: np.ndarray | None = None) -> Mask:
-    """Compare a draw on the current backend with the reference, and return its mask."""
-    before = contents(x)
-    y, mask = fastdrop.dropout(x, p, rng=rng, out=out, return_mask=True)
-    assert contents(y) == contents(reference(mask, x)), (x.dtype, x.shape, x.strides, p)
-    if out is not x:
-        assert contents(x) == before
-    if out is not None:
-        assert y is out
-    return mask
-
-
-# Rates, sizes, generators, threads.
-
-
-@pytest.mark.parametrize("p", RATES)
-@pytest.mark.parametrize("cls", GENERATORS[:3])
-def test_rates(backend: str, cls: Any, p: float) -> None:
-    mask = check(any_bits((2 * BLOCK + 77,), np.float32), p, cls(1))
-    bits = packed(mask)
-    with fastdrop.use_backend("reference"):
-        np.testing.assert_array_equal(bits, packed(mask))
-
-
-@pytest.mark.parametrize("p", [0.5, 0.1])
-@pytest.mark.parametrize("n", SIZES)
-def test_sizes_around_blocks(backend: str, n: int, p: float) -> None:
-    mask = check(any_bits((n,), np.float32), p, out=poisoned((n,), np.float32))
-    bits = packed(mask)
-    with fastdrop.use_backend("reference"):
-        np.testing.assert_array_equal(bits, packed(mask))
+# Generators, threads.
 
 
 @pytest.mark.parametrize("p", [0.5, 0.1])

@@ -1,11 +1,14 @@
-"""Skipped tests must not look like passed ones: CI has all that they need."""
+"""Skipped tests must not look like passed ones: CI has all that they need.
+
+It installs torch later, for the tests that need it, and imports it there.
+"""
 
 import importlib
 import os
 
 import pytest
 
-NEEDED = ["torch", "numba", "sklearn", "ml_dtypes", "importlinter", "fastdrop._cy._core"]
+NEEDED = ["numba", "sklearn", "ml_dtypes", "importlinter", "fastdrop._cy._core"]
 
 
 @pytest.mark.skipif(os.environ.get("CI") != "true", reason="only CI has to have everything")

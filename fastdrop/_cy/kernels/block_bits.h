@@ -37,8 +37,10 @@ DROP_INLINE int first_word(const drop_mask *mask, const drop_block *b, uint64_t 
                            uint64_t *keep)
 {
     uint64_t words[16];
-    if (mask->fill == ars4x32_fill) ars4x32_eighths(mask->key, position, words);
-    else if (mask->fill != philox4x32_fill || !philox4x32_eighths(mask->key, position, words)) return 0;
+    const int done = mask->fill == ars4x32_fill      ? ars4x32_eighths(mask->key, position, words)
+                     : mask->fill == philox4x32_fill ? philox4x32_eighths(mask->key, position, words)
+                                                     : 0;
+    if (!done) return 0;
     if (b->second == DROP_SECOND_PLANES) /* said twice: constants unroll the loops */
         return first_word_by(words, b, DROP_PLANES, DROP_SECOND_PLANES, n, keep);
     return first_word_by(words, b, b->planes, b->second, n, keep);

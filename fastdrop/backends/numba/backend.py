@@ -59,7 +59,8 @@ class NumbaBackend(Backend):
     def draw(
         self, rng: AnyRNG, rate: Rate, x: Array, inplace: bool, out: Array | None
     ) -> tuple[Array, Stream, int] | None:
-        # What `fastdrop.backends.draw` does, without its context manager, which takes 1 us.
+        # The steps of `fastdrop.backends.draw_in_steps` without its context manager, which takes
+        # 1 us.
         source = rng.source
         if source is None or not is_plain(x):
             return None
