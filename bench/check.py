@@ -93,6 +93,7 @@ PAIRS: Final = [
     Pair("new array", "dropout(x)", "np.multiply(x, s)", MILLION),
     Pair("backward", "forward.backward(x, y)", MULTIPLY, MILLION),
     Pair("mask only", "forward.mask.to_packed()", COPY, MILLION),
+    Pair("window", "forward.mask[:, 100:612].to_packed()", COPY, SQUARE),
     Pair("Fortran order", "dropout(f)", "np.multiply(f, s)", SQUARE),
     Pair("strided", "dropout(pairs)", "np.multiply(pairs, s)", SQUARE),
     Pair("eval", "evaluated(x)", COPY, (8,)),

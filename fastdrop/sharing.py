@@ -101,6 +101,26 @@ def span(shape: tuple[int, ...], strides: Strides) -> int:
     return 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
 
 
+def noise_of(shape: tuple[int, ...], strides: Strides) -> tuple[int, ...]:
+    """Return the shape that a mask with these strides is looked at: 1 along shared axes."""
+    return tuple(n if stride else 1 for n, stride in zip(shape, strides, strict=True))
+
+
+def packed_strides(shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> Strides:
+    """Return the strides of a mask that is given over the noise shape."""
+    return mask_strides(shape, noise_shape) or c_strides(shape)
+
+
+@lru_cache(maxsize=1024)
+def canonical(shape: tuple[int, ...], strides: Strides) -> Strides | None:
+    """Return strides with 0 along axes of length 1; None for those of C order."""
+    found, c = (
+        tuple(step if n != 1 else 0 for n, step in zip(shape, steps, strict=True))
+        for steps in (strides, c_strides(shape))
+    )
+    return None if found == c else found
+
+
 def as_ints(entries: Iterable[int], name: str) -> tuple[int, ...]:
     """Return what an argument holds as ints, or raise TypeError."""
     return tuple(_as_int(entry, name) for entry in _iterable(entries, name))

@@ -131,6 +131,8 @@ cdef extern from "drivers/evaluate.h":
 cdef extern from "drivers/mask.h":
     int drop_bits(const drop_kernels *, const drop_mask *, uint64_t, uint64_t, uint8_t *, int,
                   drop_workers) nogil
+    int drop_window_bits(const drop_kernels *, const drop_mask *, uint64_t, drop_arrays *, uint64_t *,
+                         drop_workers) nogil
 
 
 cdef extern from "drivers/noise.h":

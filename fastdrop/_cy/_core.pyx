@@ -11,7 +11,7 @@ cnp.import_array()
 
 
 # Counted up after each change of a name or of arguments here: see __init__.py.
-INTERFACE = 6
+INTERFACE = 7
 
 drop_choose_isa(NULL)
 
@@ -381,6 +381,26 @@ def bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint6
     """Write packed keep bits to the contiguous uint8 array `out`; return the status."""
     cdef drop_mask mask = make_mask(fill, key, draw, threshold)
     return run_bits(&mask, first, n, cnp.PyArray_DATA(out), 0, threads, NULL)
+
+
+def window_bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
+                tuple shape, tuple strides, cnp.ndarray out, int threads):
+    """Write packed keep bits of a window to the contiguous uint64 array `out`; return the status.
+
+    Its element i, j, ... is that of `first` + i * strides[0] + j * strides[1] + ...
+    """
+    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
+    cdef drop_workers by = drop_workers(threads, NULL)
+    cdef drop_arrays window
+    cdef int i, status
+    window.ndim, window.count = len(shape), 1
+    for i in range(window.ndim):
+        window.shape[i] = shape[i]
+        window.stride[0][i] = strides[i]
+    with nogil:
+        status = drop_window_bits(drop_chosen_kernels(), &mask, first, &window,
+                                  <uint64_t *>cnp.PyArray_DATA(out), by)
+    return status
 
 
 def ones_by(Team team, uintptr_t fill, uint64_t key0, uint64_t key1, uint64_t threshold,

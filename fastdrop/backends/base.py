@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -10,10 +12,10 @@ import numpy as np
 from .._formulas.normal import Noise
 from .._formulas.softmax import Scores
 from ..arrays import Array
-from ..mask_format import Rate
+from ..mask_format import BLOCK, Rate
 from ..rng import AnyRNG
 from ..rng.base import Stream
-from ..sharing import Strides, span
+from ..sharing import Strides, canonical, noise_of, packed_strides
 from .form import Form
 
 if TYPE_CHECKING:
@@ -93,10 +95,43 @@ class Backend(ABC):
         Element x[i, j, ...] looks at the draw's element ``draw.first + i *
         strides[0] + j * strides[1] + ...``. Arrays are as for `apply`, operands read only.
         """
-        n = span(x.shape, strides)
-        keep = np.empty(-(-n // 64), np.uint64)
-        self.bits(draw, n, keep.view(np.uint8)[: -(-n // 8)])
-        self.evaluate_bits(keep, strides, draw.rate.scale, form, x, out)
+        noise = noise_of(x.shape, strides)
+        keep = self.window(draw, noise, strides)
+        self.evaluate_bits(keep, packed_strides(x.shape, noise), draw.rate.scale, form, x, out)
+
+    def window(self, draw: Draw, shape: tuple[int, ...], strides: Strides) -> NDArray[np.uint64]:
+        """Return keep bits in whole words, packed in C order; bits past the last are 0.
+
+        Element i, j, ... is the draw's element ``draw.first + i * strides[0] + j * strides[1]``
+        and so on.
+        """
+        n = math.prod(shape)
+        keep = np.zeros(-(-n // 64), np.uint64)
+        if n and canonical(shape, strides) is None:
+            self.bits(draw, n, keep.view(np.uint8)[: -(-n // 8)])
+        elif n:
+            self.window_bits(draw, shape, strides, keep)
+        return keep
+
+    def window_bits(
+        self, draw: Draw, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
+    ) -> None:
+        """Write the bits of a window of at least one element to `out`, as `window` returns them."""
+        index = np.full((), draw.first, np.int64)
+        for n, stride in zip(shape, strides, strict=True):
+            index = np.add.outer(index, stride * np.arange(n))
+        blocks, place = np.divmod(index.reshape(-1), BLOCK)
+        made = np.unique(blocks)
+        if draw.stream.sequential:  # it would begin anew for each piece
+            made = np.arange(made[0], made[-1] + 1)
+        octets = np.empty((len(made), BLOCK // 8), np.uint8)
+        ends = [0, *(np.flatnonzero(np.diff(made) != 1) + 1).tolist(), len(made)]
+        for begin, end in itertools.pairwise(ends):
+            part = draw.starting_at(int(made[begin]) * BLOCK)
+            self.bits(part, (end - begin) * BLOCK, octets[begin:end].reshape(-1))
+        bits = np.unpackbits(octets, axis=1, bitorder="little")
+        kept = np.packbits(bits[np.searchsorted(made, blocks), place], bitorder="little")
+        out.view(np.uint8)[: len(kept)] = kept
 
     @abstractmethod
     def evaluate_bits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..arrays import Array
 from ..mask_format import BLOCK
 from ..rng import DEFAULT
 from ..rng.base import Stream, check_status
-from ..sharing import Strides, c_strides, span
+from ..sharing import Strides, c_strides, canonical, noise_of
 from ..threads import get_num_threads
 from .base import Backend, Draw
 from .form import Form
@@ -80,8 +81,9 @@ class CythonBackend(Backend):
 
     def evaluate(self, draw: Draw, strides: Strides, form: Form, x: Array, out: Array) -> None:
         stream, rate = draw.stream, draw.rate
-        if stream.sequential:
-            # Its bits are made ahead, in order.
+        noise = noise_of(x.shape, strides)
+        if stream.sequential or canonical(noise, strides) is not None:
+            # Its bits are made ahead: in order, or those of a window.
             super().evaluate(draw, strides, form, x, out)
             return
         status = _core.evaluate(
@@ -91,7 +93,7 @@ class CythonBackend(Backend):
             rate.threshold,
             draw.first,
             strides,
-            0 if strides == c_strides(x.shape) else span(x.shape, strides),
+            0 if strides == c_strides(x.shape) else math.prod(noise),
             _core.FORMS[form.kind],
             rate.scale,
             form.shift,
@@ -100,6 +102,19 @@ class CythonBackend(Backend):
             out,
             get_num_threads(),
         )
+        if status:
+            _raise(status, stream)
+
+    def window_bits(
+        self, draw: Draw, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
+    ) -> None:
+        stream = draw.stream
+        if stream.sequential:
+            super().window_bits(draw, shape, strides, out)
+            return
+        where = stream.fill_address, stream.key_address, draw.position, draw.rate.threshold
+        threads = get_num_threads()
+        status = _core.window_bits(*where, draw.first, shape, strides, out, threads)
         if status:
             _raise(status, stream)
 

@@ -20,7 +20,7 @@ from .fused import (
     relu_dropout,
     relu_dropout_backward,
 )
-from .plain import dropout, dropout_backward
+from .plain import dropout, dropout_backward, mask
 from .softmax import softmax_dropout, softmax_dropout_backward
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "dropout_backward",
     "feature_alpha_dropout",
     "gaussian_dropout",
+    "mask",
     "mc_dropout",
     "relu_dropout",
     "relu_dropout_backward",

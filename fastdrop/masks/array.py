@@ -14,8 +14,9 @@ from ..arrays import Array, check_class
 from ..backends.form import Form
 from ..checks import as_float, entry, shown, stored_float
 from ..mask_format import rate, stored_rate
-from ..sharing import as_ints, c_strides, mask_strides
-from .base import KeepMask, picked, stored_shape
+from ..sharing import as_ints, noise_of, packed_strides, span
+from .base import KeepMask, stored_shape
+from .windows import Index, window_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,7 +140,7 @@ class ArrayMask(KeepMask):
             ) from None
         self.shape = shape
         self.noise_shape = (1,) * (len(shape) - kept.ndim) + kept.shape
-        self._strides = mask_strides(shape, self.noise_shape) or c_strides(shape)
+        self._strides = packed_strides(shape, self.noise_shape)
         octets = np.packbits(kept, bitorder="little")
         self._keep = np.zeros(-(-kept.size // 64), np.uint64)
         self._keep.view(np.uint8)[: octets.size] = octets
@@ -157,14 +158,15 @@ class ArrayMask(KeepMask):
         """Return the mask as an array, True where it keeps: bool, shape `shape`."""
         return np.broadcast_to(self._kept(), self.shape).copy()
 
-    def __getitem__(self, rows: int | slice) -> ArrayMask:
-        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
-        start, shape = picked(rows, self.shape)
-        one, kept = not isinstance(rows, slice), self._kept()
-        if self.noise_shape[0] != 1:
-            kept = kept[start : start + (1 if one else shape[0])]
+    def __getitem__(self, index: Index) -> ArrayMask:
+        """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""
+        first, shape, strides = window_of(index, self.shape, self._strides)
+        noise = noise_of(shape, strides)
+        n = span(noise, strides)
+        octets = self._keep.view(np.uint8)[first // 8 : (first + n + 7) // 8]
+        bits = np.unpackbits(octets, bitorder="little")[first % 8 :][:n].view(np.bool_)
         part = copy.copy(self)
-        part._hold(kept.reshape(kept.shape[1:]) if one else kept, shape)
+        part._hold(np.lib.stride_tricks.as_strided(bits, noise, strides), shape)
         return part
 
     def _identity(self) -> tuple[object, ...]:

@@ -13,6 +13,8 @@ from ..backends.form import SCALE, Form
 from ..checks import is_same, shown, stored_ints
 from ..mask_format import FORMAT
 from ..rng.counter import STREAM_END
+from ..sharing import Strides, canonical
+from .windows import Index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +31,9 @@ class AnyMask:
 
     * ``mask.apply(x)`` makes the gradient with respect to the input of one with
       respect to the output; where the mask keeps or drops elements it is the forward, too.
-    * ``mask[3]`` and ``mask[2:5]`` are the masks of those rows, along the first axis:
-      ``mask[2:5].apply(x[2:5])`` is ``mask.apply(x)[2:5]``.
+    * ``mask[3]``, ``mask[2:5]`` and ``mask[..., None, 10:20:2]`` are masks of windows, indexed as
+      an array is: ``mask[2:5].apply(x[2:5])`` is ``mask.apply(x)[2:5]``. Nothing is evaluated
+      before it is asked for, and then only the blocks of 4096 elements that the window touches.
     * ``mask.state`` is a small dictionary that JSON can hold, and
       ``AnyMask.from_state(state)`` makes the mask of it again, of whatever kind it is.
     * Masks are equal, and have equal hashes, if they are of one kind and hold the same.
@@ -72,8 +75,8 @@ class AnyMask:
         """Return the gradient with respect to the input, of one with respect to the output."""
         raise NotImplementedError
 
-    def __getitem__(self, rows: int | slice) -> AnyMask:
-        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
+    def __getitem__(self, index: Index) -> AnyMask:
+        """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""
         raise NotImplementedError
 
     @property
@@ -170,8 +173,8 @@ class KeepMask(AnyMask):
         """Return the mask as an array, True where it keeps: bool, shape `shape`."""
         raise NotImplementedError
 
-    def __getitem__(self, rows: int | slice) -> KeepMask:
-        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
+    def __getitem__(self, index: Index) -> KeepMask:
+        """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""
         raise NotImplementedError
 
     def apply(self, x: Array, out: Array | None = None) -> Array:
@@ -206,35 +209,6 @@ def check_mask(mask: Any, kind: type[Any]) -> None:
         )
 
 
-def picked(rows: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """Return the first of the rows that an index picks, and the shape of what it picks."""
-    if not shape:
-        raise IndexError("a mask of 0 dimensions has no rows")
-    length, inner = shape[0], shape[1:]
-    if not isinstance(rows, slice):
-        return _row_number(rows, length), inner
-    start, stop, step = rows.indices(length)
-    if step != 1:
-        raise IndexError(f"a mask's rows must be sliced with step 1, but got step {step}")
-    return start, (max(stop - start, 0), *inner)
-
-
-def _row_number(index: Any, length: int) -> int:
-    """Return the number of a row from 0 on, or raise IndexError."""
-    try:
-        row = index.__index__()
-    except (AttributeError, TypeError):
-        raise IndexError(
-            f"a mask's rows are picked by an int or a slice, but got {shown(index)}; "
-            "np.asarray(mask) can be indexed in any way"
-        ) from None
-    if length == 0:
-        raise IndexError(f"a mask of 0 rows has none to pick, but got {shown(row)}")
-    if not -length <= row < length:
-        raise IndexError(f"row must be between {-length} and {length - 1}, but got {shown(row)}")
-    return int(row) % length
-
-
 # States come from files: see checks.py.
 
 
@@ -253,6 +227,14 @@ def stored_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
             f"but got {len(lengths)}"
         )
     return lengths
+
+
+def stored_strides(state: dict[str, Any], strides: Any, shape: tuple[int, ...]) -> Strides | None:
+    """Return a shape's strides from a state, or raise ValueError."""
+    found = tuple(stored_ints(strides, "strides", sys.maxsize))
+    if len(found) != len(shape):
+        raise ValueError(f"state must have a stride for each dimension, but got {shown(state)}")
+    return canonical(shape, found)
 
 
 def check_end(state: Any, position: int, words: int, elements: int) -> None:

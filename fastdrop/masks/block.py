@@ -12,9 +12,11 @@ from ..arrays import Array
 from ..backends.form import Form
 from ..checks import entry, stored_float
 from ..mask_format import stored_rate
+from ..sharing import c_strides
 from .array import ArrayMask
-from .base import KeepMask, picked, stored_shape
+from .base import KeepMask, stored_shape
 from .mask import Mask
+from .windows import Index, expanded, picked_rows, window_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,25 +109,25 @@ class BlockMask(KeepMask):
                 reach += step
         return ~dropped
 
-    def __getitem__(self, rows: int | slice) -> BlockMask:
-        """Return the mask of some rows (the first axis): an int, or a slice of step 1.
+    def __getitem__(self, index: Index) -> BlockMask:
+        """Return the mask of a window: ints, slices of positive steps and ``...``.
 
-        The whole mask is evaluated once, for its scale. Lines of a (H, W) mask, across
-        which squares lie, are no rows.
+        The whole mask is evaluated once, for its scale. Feature maps (the last two axes) are
+        picked as a whole, for squares lie across their lines.
         """
-        if len(self.shape) == 2:
+        entries = expanded(index, self.ndim)
+        if None in entries:
+            raise IndexError("a BlockMask cannot have new axes, but got None in its index")
+        if not all(_is_whole(*pair) for pair in zip(entries[-2:], self.shape[-2:], strict=True)):
             raise IndexError(
                 "the lines of a feature map cannot be picked from its BlockMask, for squares lie "
                 "across them; np.asarray(mask) can be indexed in any way"
             )
-        start, shape = picked(rows, self.shape)
-        one, corners = not isinstance(rows, slice), self.corners
-        if _are_shared(corners.shape, self.shape):
-            corners = corners[0] if one else corners
-        else:
-            corners = corners[start] if one else corners[start : start + shape[0]]
+        _, shape, _ = window_of(tuple(entries), self.shape, c_strides(self.shape))
+        if _are_shared(self.corners.shape, self.shape):
+            entries[0] = slice(None) if isinstance(entries[0], slice) else 0
         scale = self._scale if shape == self.shape else self.scale
-        return BlockMask(corners, shape, self._p, scale)
+        return BlockMask(self.corners[tuple(entries)], shape, self._p, scale)
 
     def _identity(self) -> tuple[object, ...]:
         return self.corners, self.shape, self._p, self._scale
@@ -176,9 +178,14 @@ def _scale_of(kept: NDArray[np.bool_]) -> float:
     return kept.size / count if count else 0.0
 
 
+def _is_whole(entry: Any, length: int) -> bool:
+    """Whether an index's entry picks all that there is along an axis."""
+    return isinstance(entry, slice) and picked_rows(entry, length) == range(length)
+
+
 def _are_shared(corners: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether all samples of a batch have the same corners, which a batch of one has, too."""
-    return len(shape) == 4 and corners[0] == 1
+    return len(shape) > 2 and corners[0] == 1
 
 
 def _fit(corners: tuple[int, ...], shape: tuple[int, ...]) -> bool:

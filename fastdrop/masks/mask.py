@@ -12,12 +12,13 @@ from .. import backends
 from ..arrays import Array, prepare
 from ..backends import Draw
 from ..backends.form import Form
-from ..checks import entry, shown, stored_float, stored_int, stored_ints
+from ..checks import entry, stored_float, stored_int
 from ..mask_format import FORMAT, stored_rate
 from ..rng import stream_from
 from ..rng.counter import STREAM_END
-from ..sharing import Strides, c_strides, span
-from .base import KeepMask, check_end, check_format, picked, stored_shape
+from ..sharing import Strides, c_strides, canonical, noise_of, span
+from .base import KeepMask, check_end, check_format, stored_shape, stored_strides
+from .windows import Index, window_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +37,8 @@ class Mask(KeepMask):
     """The mask of one draw: evaluated when asked for, never stored.
 
     A `Mask` remembers the generator's key, the position of its draw, the drop
-    probability and a shape, some hundred bytes whatever the shape is. Slicing
-    along the first axis costs nothing and gives the same bits as the whole.
+    probability and a shape, some hundred bytes whatever the shape is. Indexing
+    costs nothing and gives the mask of a window, with the same bits as the whole.
 
     `Dropout.mask` and ``dropout(..., return_mask=True)`` return masks.
 
@@ -58,7 +59,7 @@ class Mask(KeepMask):
     >>> y, mask = fastdrop.dropout(np.ones((4, 3)), p=0.5, rng=1, return_mask=True)
     >>> bool((np.asarray(mask) == (y == 2)).all())
     True
-    >>> bool((mask[1:3].to_bool() == mask.to_bool()[1:3]).all())
+    >>> bool((mask[1:3, ::2].to_bool() == mask.to_bool()[1:3, ::2]).all())
     True
     """
 
@@ -68,7 +69,7 @@ class Mask(KeepMask):
 
     def __init__(self, draw: Draw, shape: tuple[int, ...], strides: Strides | None = None) -> None:
         self._draw = draw
-        self._strides = strides  # None: each element has its own, in C order
+        self._strides = strides  # None: each element has its own, in C order; see `canonical`
         self.shape = shape
 
     @property
@@ -86,7 +87,7 @@ class Mask(KeepMask):
         """The shape that was drawn for: 1 along shared axes."""
         if self._strides is None:
             return self.shape
-        return tuple(n if s else 1 for n, s in zip(self.shape, self._strides, strict=True))
+        return noise_of(self.shape, self._strides)
 
     def apply(self, x: Array, out: Array | None = None) -> Array:
         """Return x * scale where the mask keeps, +0.0 elsewhere: the gradient, for a gradient.
@@ -119,32 +120,32 @@ class Mask(KeepMask):
         Element i, in C order, is bit i % 8 of byte i // 8, as in
         ``np.unpackbits(..., bitorder="little")``; bits past the last are 0.
         """
-        if self._strides is not None:
-            return super().to_packed()
-        out = np.empty(-(-self.size // 8), np.uint8)
-        backends.current().bits(self._draw, self.size, out)
-        return out
+        if self._strides is None:
+            out = np.empty(-(-self.size // 8), np.uint8)
+            backends.current().bits(self._draw, self.size, out)
+            return out
+        if self.noise_shape == self.shape:
+            return self._window(self._strides).view(np.uint8)[: -(-self.size // 8)]
+        return super().to_packed()
+
+    def _window(self, strides: Strides) -> NDArray[np.uint64]:
+        """Return the keep bits over the noise shape, packed in whole words."""
+        return backends.current().window(self._draw, self.noise_shape, strides)
 
     def to_bool(self) -> NDArray[np.bool_]:
         """Return the mask as an array, True where it keeps: bool, shape `shape`."""
-        strides = c_strides(self.shape) if self._strides is None else self._strides
-        n = span(self.shape, strides)
-        packed = np.empty(-(-n // 8), np.uint8)
-        backends.current().bits(self._draw, n, packed)
-        bits = np.unpackbits(packed, count=n, bitorder="little").view(np.bool_)
-        if self._strides is None:
-            return bits.reshape(self.shape)
-        return np.lib.stride_tricks.as_strided(bits, self.shape, strides).copy()
+        noise = self.noise_shape
+        packed = self.to_packed() if noise == self.shape else self._window(self._strides or ())
+        bits = np.unpackbits(packed.view(np.uint8), count=math.prod(noise), bitorder="little")
+        kept = bits.view(np.bool_).reshape(noise)
+        return kept if noise == self.shape else np.broadcast_to(kept, self.shape).copy()
 
-    def __getitem__(self, rows: int | slice) -> Mask:
-        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
-        start, shape = picked(rows, self.shape)
-        strides = self._strides
-        step = math.prod(self.shape[1:]) if strides is None else strides[0]
-        if strides is not None and not isinstance(rows, slice):
-            strides = strides[1:]
-        draw = self._draw.starting_at(self._draw.first + start * step)
-        return Mask(draw, shape, strides)
+    def __getitem__(self, index: Index) -> Mask:
+        """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""
+        whole = c_strides(self.shape) if self._strides is None else self._strides
+        first, shape, strides = window_of(index, self.shape, whole)
+        draw = self._draw.starting_at(self._draw.first + first)
+        return Mask(draw, shape, canonical(shape, strides))
 
     def _identity(self) -> tuple[object, ...]:
         draw, rate = self._draw, self._draw.rate
@@ -192,11 +193,7 @@ class Mask(KeepMask):
         rate = stored_rate(p).with_scale(stored_float(scale, "scale"))
         shape = stored_shape(shape)
         if strides is not None:
-            strides = tuple(stored_ints(strides, "strides", sys.maxsize))
-            if len(strides) != len(shape):
-                raise ValueError(
-                    f"state must have a stride for each dimension, but got {shown(state)}"
-                )
+            strides = stored_strides(state, strides, shape)
         first = stored_int(first, "first", sys.maxsize)
         last = first + span(shape, c_strides(shape) if strides is None else strides)
         position = stored_int(position, "draw", STREAM_END)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NoReturn, Self
 
+import numpy as np
+
 from .. import backends
 from .._formulas.normal import Noise
 from ..arrays import Array, check_array, identity, prepare
@@ -13,7 +15,9 @@ from ..mask_format import FORMAT
 from ..rng import stream_from
 from ..rng.base import Stream
 from ..rng.counter import STREAM_END
-from .base import AnyMask, check_end, check_format, picked, stored_shape
+from ..sharing import Strides, c_strides, canonical, span
+from .base import AnyMask, check_end, check_format, stored_shape, stored_strides
+from .windows import Index, window_of
 
 
 class NoiseMask(AnyMask):
@@ -33,6 +37,10 @@ class NoiseMask(AnyMask):
         Whether it is a factor, and its standard deviation.
     shape : tuple of int
         The mask's.
+    strides : tuple of int, optional
+        How many words behind an element's the next one's is, along each axis; in C order if
+        not given. Windows have others, and are worked on row by row, with every word of a row
+        from its first element to its last.
 
     Attributes
     ----------
@@ -50,15 +58,23 @@ class NoiseMask(AnyMask):
     (True, True)
     """
 
-    __slots__ = ("draw", "noise", "shape", "stream")
+    __slots__ = ("_strides", "draw", "noise", "shape", "stream")
 
     _kind = "noise"
 
-    def __init__(self, stream: Stream, draw: int, noise: Noise, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        draw: int,
+        noise: Noise,
+        shape: tuple[int, ...],
+        strides: Strides | None = None,
+    ) -> None:
         self.stream = stream
         self.draw = draw
         self.noise = noise
         self.shape = shape
+        self._strides = strides
 
     def apply(self, grad: Array, out: Array | None = None) -> Array:
         """Return the gradient with respect to the input, of one with respect to the output.
@@ -85,21 +101,40 @@ class NoiseMask(AnyMask):
         if grad.dtype.kind == "c":
             raise TypeError(f"grad must be of a real dtype for noise, but got {grad.dtype}")
         y = prepare(grad, False, out)
-        backends.add_noise(self.stream, self.draw, self.noise, grad, y)
+        if self._strides is None:
+            backends.add_noise(self.stream, self.draw, self.noise, grad, y)
+        elif y.size:
+            axes = [(n, step) for n, step in zip(self.shape, self._strides, strict=True) if n != 1]
+            self._add_by_rows(axes, grad.squeeze(), y.squeeze())
         return y
 
-    def __getitem__(self, rows: int | slice) -> NoiseMask:
-        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
-        start, shape = picked(rows, self.shape)
-        draw = self.draw + start * math.prod(self.shape[1:])
-        return NoiseMask(self.stream, draw, self.noise, shape)
+    def _add_by_rows(self, axes: list[tuple[int, int]], x: Array, y: Array) -> None:
+        """Write x with a window's noise to y, of no axis of length 1."""
+        *outer, (length, step) = axes or [(1, 1)]
+        x, y = (np.reshape(a, (1,)) if a.ndim == 0 else a for a in (x, y))
+        for index in np.ndindex(*(n for n, _ in outer)):
+            draw = self.draw + sum(i * way for i, (_, way) in zip(index, outer, strict=True))
+            if step == 1:
+                backends.add_noise(self.stream, draw, self.noise, x[index], y[index])
+                continue
+            row = np.zeros((length - 1) * step + 1, x.dtype)
+            row[::step] = x[index]
+            backends.add_noise(self.stream, draw, self.noise, row, row)
+            y[index] = row[::step]
+
+    def __getitem__(self, index: Index) -> NoiseMask:
+        """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""
+        whole = c_strides(self.shape) if self._strides is None else self._strides
+        first, shape, strides = window_of(index, self.shape, whole)
+        draw = self.draw + first
+        return NoiseMask(self.stream, draw, self.noise, shape, canonical(shape, strides))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         # Without this NumPy would take a mask for a sequence of its rows.
         raise TypeError("a NoiseMask keeps or drops nothing: it stands for no array of bool")
 
     def _identity(self) -> tuple[object, ...]:
-        return self.stream, self.draw, self.noise, self.shape
+        return self.stream, self.draw, self.noise, self.shape, self._strides
 
     @property
     def state(self) -> dict[str, Any]:
@@ -112,6 +147,7 @@ class NoiseMask(AnyMask):
             "factor": self.noise.factor,
             "spread": self.noise.spread,
             "shape": list(self.shape),
+            **({} if self._strides is None else {"strides": list(self._strides)}),
         }
 
     @classmethod
@@ -124,16 +160,19 @@ class NoiseMask(AnyMask):
         if type(factor) is not bool:
             raise ValueError(f"state's factor must be True or False, but got {shown(factor)}")
         noise, shape = Noise(factor, stored_float(spread, "spread")), stored_shape(shape)
-        draw, size = stored_int(draw, "draw", STREAM_END), math.prod(shape)
-        check_end(state, draw, size, size)
-        return cls(stream_from(stream), draw, noise, shape)
+        draw, strides = stored_int(draw, "draw", STREAM_END), state.get("strides")
+        if strides is not None:
+            strides = stored_strides(state, strides, shape)
+        words = span(shape, c_strides(shape) if strides is None else strides)
+        check_end(state, draw, words, max(words, math.prod(shape)))
+        return cls(stream_from(stream), draw, noise, shape, strides)
 
     def __getstate__(self) -> list[Any]:
-        # What pickles have held since this was a dataclass.
-        return [self.stream, self.draw, self.noise, self.shape]
+        # What pickles have held since this was a dataclass, and what has come behind it.
+        return [self.stream, self.draw, self.noise, self.shape, self._strides]
 
     def __setstate__(self, state: list[Any]) -> None:
-        self.stream, self.draw, self.noise, self.shape = state
+        self.stream, self.draw, self.noise, self.shape, self._strides = [*state, None][:5]
 
     def __repr__(self) -> str:
         rng = self.stream.algorithm.name

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from copy import copy
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from ..arrays import Array, prepare
 from ..backends import Draw
 from ..backends.form import Form
-from ..checks import entry, shown, stored_float, stored_ints
+from ..checks import entry, shown, stored_float, stored_int, stored_ints
 from ..mask_format import FORMAT, Rate, stored_rate
 from ..rng import AnyRNG, stream_from
 from ..rng.base import Stream
 from ..rng.counter import STREAM_END
-from .base import KeepMask, check_end, check_format, picked, stored_shape
+from ..sharing import c_strides, span
+from .base import KeepMask, check_end, check_format, stored_shape, stored_strides
 from .mask import Mask
+from .windows import Index, expanded, picked_rows, row_number, window_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,17 +86,26 @@ class SampleMask(KeepMask):
             kept[i : i + 1] = row.to_bool()
         return kept
 
-    @overload
-    def __getitem__(self, rows: int) -> Mask: ...
-    @overload
-    def __getitem__(self, rows: slice) -> SampleMask: ...
-    def __getitem__(self, rows: int | slice) -> Mask | SampleMask:
-        """Return the mask of some rows (the first axis): an int, or a slice of step 1."""
-        start, shape = picked(rows, self.shape)
+    def __getitem__(self, index: Index) -> Mask | SampleMask:
+        """Return the mask of a window: ints, slices of positive steps, ``...`` and None.
+
+        Samples lie along the first axis, and no new one can come before it.
+        """
+        rows, *inner = expanded(index, self.ndim)
+        if rows is None:
+            raise IndexError(
+                "a SampleMask's first axis is that of its samples, but got None before it"
+            )
         if not isinstance(rows, slice):
-            return self._rows[start][0]
+            return self._rows[row_number(rows, len(self))][(0, *inner)]
+        picked = picked_rows(rows, len(self))
+        inside = self.shape[1:]
+        _, shape, _ = window_of(tuple(inner), inside, c_strides(inside))
         part = copy(self)
-        part._rows, part.shape = self._rows[start : start + shape[0]], shape
+        part._rows = [self._rows[i] for i in picked]
+        if any(entry != slice(None) for entry in inner):
+            part._rows = [row[(slice(None), *inner)] for row in part._rows]
+        part.shape = (len(picked), *shape)
         return part
 
     def _identity(self) -> tuple[object, ...]:
@@ -111,7 +123,17 @@ class SampleMask(KeepMask):
             "p": self.p,
             "scale": self.scale,
             "shape": list(self.shape),
+            **self._window_state(),
         }
+
+    def _window_state(self) -> dict[str, Any]:
+        """Return where in its draw a row lies; nothing if that is from its start on."""
+        if not self._rows:
+            return {}
+        first, strides = self._rows[0]._draw.first, self._rows[0]._strides
+        if first == 0 and strides is None:
+            return {}
+        return {"first": first, "strides": None if strides is None else list(strides)}
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
@@ -128,11 +150,16 @@ class SampleMask(KeepMask):
                 "state must have a draw for each row of its shape, "
                 f"but got {len(positions)} and {shape}"
             )
-        words = rate.words(math.prod(shape[1:]))
-        check_end(state, max(positions, default=0), words, math.prod(shape))
+        first, row = stored_int(state.get("first", 0), "first", sys.maxsize), (1, *shape[1:])
+        strides = state.get("strides")
+        if strides is not None:
+            strides = stored_strides(state, strides, row)
+        last = first + span(row, c_strides(row) if strides is None else strides)
+        words = rate.words(last)
+        check_end(state, max(positions, default=0), words, max(last, math.prod(shape)))
         if positions or stream is not None:
             stream = stream_from(stream)
-        rows = [Mask(Draw(stream, position, rate), (1, *shape[1:])) for position in positions]
+        rows = [Mask(Draw(stream, position, rate, first), row, strides) for position in positions]
         return cls(rows, rate, shape[1:])
 
     def __repr__(self) -> str:

@@ -108,6 +108,25 @@ static void bits(const char *generator, uint64_t threshold, uint64_t first, uint
     free(out);
 }
 
+static void window(uint64_t threshold, uint64_t first, int ndim, const ptrdiff_t *shape, const ptrdiff_t *strides,
+                   int threads)
+{
+    const drop_mask mask = mask_of("ars4x32", threshold);
+    drop_arrays a = {.ndim = ndim, .count = 1};
+    size_t n = 1;
+    for (int i = 0; i < ndim; i++) {
+        a.shape[i] = shape[i], a.stride[0][i] = strides[i];
+        n *= (size_t)shape[i];
+    }
+    uint64_t *out = calloc((n + 63) / 64, 8);
+    if (!out || drop_window_bits(kernels, &mask, first, &a, out, (drop_workers){threads, NULL})) abort();
+    printf("op=window threshold=%" PRIu64 " first=%" PRIu64 " threads=%d", threshold, first, threads);
+    print_axes("shape=", ndim, shape);
+    print_axes("strides=", ndim, strides);
+    printf(" digest=%016" PRIx64 "\n", digest(out, (n + 63) / 64 * 8));
+    free(out);
+}
+
 /* Strides in elements, from element `x_at` or `y_at` on, and all that `skew` bytes later. */
 typedef struct {
     int ndim;
@@ -234,6 +253,12 @@ static void all_cases(void)
         }
     }
     bits("ars4x32", HALF / 8 * 7, 77, MANY, 3);
+    static const ptrdiff_t shapes[][DIMS] = {{40, 100, 1}, {9, 7, 11}, {5, 3000, 1}, {700, 900, 1}};
+    static const ptrdiff_t steps[][DIMS] = {{5000, 1, 0}, {9000, 70, 3}, {100000, 2, 0}, {1000, 1, 0}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        window(HALF, 4099, 3, shapes[i], steps[i], 1);
+        window(732939019961, 77, 3, shapes[i], steps[i], 3);
+    }
     for (int d = 0; d < DROP_DTYPES; d++) {
         for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
             apply((drop_dtype)d, HALF, 0, &layouts[i], 1);

@@ -63,10 +63,40 @@ def test_rows_are_those_of_the_whole(make: Callable[[], AnyMask], backend: str) 
 
 
 @every_kind
-def test_only_rows_can_be_picked(make: Callable[[], AnyMask]) -> None:
-    for rows in (4, -5, slice(None, None, 2), slice(None, None, -1), "a", None, 1.0, (0, 1)):
-        with pytest.raises(IndexError, match="row"):
-            make()[rows]
+def test_windows_are_those_of_the_whole(make: Callable[[], AnyMask], backend: str) -> None:
+    mask = make()
+    whole = mask.apply(MAPS)
+    for index in (
+        np.s_[::2], np.s_[1:, 2], np.s_[3, ::2], np.s_[..., :, :], np.s_[1:3, 1:, 2:5, ::3],
+        np.s_[..., 6], np.s_[1:, None, 0, ..., 1:4], np.s_[2:1, ..., ::2], np.s_[1, 2, 3, 4],
+        np.s_[:, :, ::5, 1:2],
+    ):  # fmt: skip
+        is_of_maps = whole[index].shape[-2:] == MAPS.shape[-2:]
+        if isinstance(mask, fastdrop.BlockMask) and not is_of_maps:
+            with pytest.raises(IndexError, match=r"squares lie across them|new axes"):
+                mask[index]
+            continue
+        part = mask[index]
+        assert part.shape == whole[index].shape
+        np.testing.assert_array_equal(part.apply(np.asarray(MAPS[index])), whole[index])
+        for again in (AnyMask.from_state(json.loads(json.dumps(part.state))), copy.copy(part)):
+            assert again == part
+            np.testing.assert_array_equal(again.apply(np.asarray(MAPS[index])), whole[index])
+        assert pickle.loads(pickle.dumps(part)) == part
+        if isinstance(part, KeepMask):
+            np.testing.assert_array_equal(part.to_bool(), np.asarray(mask)[index])
+
+
+@every_kind
+def test_other_indices_are_refused(make: Callable[[], AnyMask]) -> None:
+    for index in (4, -5, slice(None, None, 0), slice(None, None, -1), "a", True, 1.0, (0,) * 5):
+        with pytest.raises(IndexError, match=r"row|slice|ind"):
+            make()[index]
+
+
+def test_no_axis_before_that_of_samples() -> None:
+    with pytest.raises(IndexError, match="first axis is that of its samples"):
+        drawn(sample_ids=[3, 1, 4, 15])[None]
 
 
 def test_squares_lie_across_the_lines_of_a_map() -> None:

@@ -156,7 +156,7 @@ def test_rows_copies_and_later_changes() -> None:
     assert repr(mask) == "ArrayMask(shape=(5, 6, 7), p=0.25)"
     shared = fastdrop.ArrayMask(before[0], scale=2, shape=(5, 6, 7))
     assert repr(shared) == "ArrayMask(shape=(5, 6, 7), noise_shape=(1, 6, 7), scale=2.0)"
-    for bad in (5, -6, slice(None, None, 2), "a"):
+    for bad in (5, -6, slice(None, None, -2), "a"):
         with pytest.raises(IndexError):
             mask[bad]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -158,10 +160,112 @@ def test_a_draw_in_pieces_is_the_draw(backend: str) -> None:
     assert contents(np.concatenate(pieces)) == contents(y)
 
 
-@pytest.mark.parametrize("step", [2, -1])
-def test_slices_have_step_one(step: int) -> None:
-    with pytest.raises(IndexError, match=f"step 1, but got step {step}"):
+@pytest.mark.parametrize("step", [0, -1])
+def test_slices_have_positive_steps(step: int) -> None:
+    with pytest.raises(IndexError, match=f"step 1 or more, but got step {step}"):
         mask_of((5,))[::step]
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[tuple[int, ...], list[int | None], Any]:
+    """Return a shape, a noise shape for it, and a basic index of it."""
+    shape = tuple(draw(st.lists(st.sampled_from([0, 1, 3, 8, 65, 300]), min_size=1, max_size=4)))
+    if math.prod(shape) > 300_000:
+        shape = shape[:2]
+    noise = [draw(st.sampled_from([None, 1])) for _ in shape]
+    entries: list[Any] = []
+    for n in shape:
+        ends = st.none() | st.integers(-n - 2, n + 2)
+        step = st.sampled_from([None, 1, 2, 7, 64])
+        slices = st.builds(slice, ends, ends, step)
+        entries.append(draw(slices | st.integers(-n, n - 1) if n else slices))
+    cut = draw(st.integers(0, len(entries)))
+    entries[cut:] = [Ellipsis] if draw(st.booleans()) else entries[cut:]
+    if draw(st.booleans()):
+        entries.insert(draw(st.integers(0, len(entries))), None)
+    return shape, noise, tuple(entries)
+
+
+@pytest.mark.parametrize("rng", ["ars4x32", "numpy"])
+@given(case=windows(), p=st.sampled_from([0.5, 0.25, 0.1]))
+def test_windows_are_the_wholes(backend: str, rng: str, case: Any, p: float) -> None:
+    shape, noise, index = case
+    generator = np.random.MT19937(1) if rng == "numpy" else fastdrop.ARS4x32(1)
+    mask = fastdrop.mask(shape, p, noise_shape=noise, rng=generator)
+    kept = mask.to_bool()[index]
+    window = mask[index]
+    assert window.shape == kept.shape
+    np.testing.assert_array_equal(window.to_bool(), kept)
+    np.testing.assert_array_equal(window.to_packed(), np.packbits(kept, bitorder="little"))
+    x = any_bits(window.shape, np.float32)
+    with fastdrop.use_backend("reference"):
+        expected = fastdrop.ArrayMask(np.asarray(kept), p=p).apply(x)
+    assert contents(window.apply(x)) == contents(expected)
+    assert fastdrop.Mask.from_state(window.state) == window
+
+
+def test_fused_forms_take_windows(backend: str) -> None:
+    mask = mask_of((40, 5000), 0.3)[3:30:2, 100:4400:3]
+    x, residual = (any_bits(mask.shape, np.float32, seed) for seed in (1, 2))
+    kept = fastdrop.ArrayMask(mask.to_bool(), p=0.3)
+    for function in (fastdrop.relu_dropout, partial(fastdrop.dropout_add, residual=residual)):
+        np.testing.assert_array_equal(function(x, mask=mask), function(x, mask=kept))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_large_windows_by_several_threads(backend: str, threads: int) -> None:
+    mask = mask_of((1500, 1500), 0.1)
+    whole = mask.to_bool()
+    before = fastdrop.get_num_threads()
+    fastdrop.set_num_threads(threads)
+    try:
+        for index in (np.s_[:, 3:1400], np.s_[::3, ::2], np.s_[1:, 7], np.s_[::50]):
+            np.testing.assert_array_equal(mask[index].to_bool(), whole[index])
+    finally:
+        fastdrop.set_num_threads(before)
+
+
+def test_a_window_costs_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole mask has 10^18 elements."""
+    mask, words, asked = fastdrop.mask((10**9, 10**9), rng=1), fastdrop.ARS4x32.words, []
+
+    def counted(key: Any, position: int, n: int) -> Any:
+        asked.append(n)
+        return words(key, position, n)
+
+    monkeypatch.setattr(fastdrop.ARS4x32, "words", counted)
+    with fastdrop.use_backend("reference"):
+        window = mask[10**8 : 10**8 + 5, 5 * 10**8 : 5 * 10**8 + 100]
+        assert window.to_bool().shape == (5, 100)
+    assert 0 < sum(asked) <= 64 * 2 * 5
+
+
+# A mask without an array.
+
+
+@pytest.mark.parametrize("noise_shape", [None, (None, 1), (1, 1)])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_a_mask_is_the_one_of_dropout(p: float, noise_shape: Any) -> None:
+    rngs = fastdrop.ARS4x32(3), fastdrop.ARS4x32(3)
+    x = np.ones((5, 900), np.float32)
+    y, theirs = fastdrop.dropout(x, p, noise_shape=noise_shape, rng=rngs[0], return_mask=True)
+    ours = fastdrop.mask(x.shape, p, noise_shape=noise_shape, rng=rngs[1])
+    assert ours == theirs
+    np.testing.assert_array_equal(ours.apply(x), y)
+    assert rngs[0].state == rngs[1].state
+
+
+def test_shapes_of_masks() -> None:
+    assert fastdrop.mask(7).shape == fastdrop.mask([7]).shape == fastdrop.mask(np.int64(7)).shape
+    assert fastdrop.mask(()).shape == ()
+    rng = fastdrop.ARS4x32(1)
+    for shape, error in (((3, -1), ValueError), ((2**32, 2**31), ValueError), ((1.5,), TypeError),
+                         ("ab", TypeError), (None, TypeError)):  # fmt: skip
+        with pytest.raises(error, match="shape must"):
+            fastdrop.mask(shape, rng=rng)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="noise_shape"):
+        fastdrop.mask((3, 4), noise_shape=(2, 4), rng=rng)
+    assert rng.position == 0
 
 
 @pytest.mark.parametrize("row", [5, -6, 10**30])
@@ -172,10 +276,21 @@ def test_rows_out_of_range(row: int) -> None:
         mask_of((0, 3))[0]
 
 
-@pytest.mark.parametrize("index", [(1, 2), None, ..., 1.0, "a", np.array([1, 2])], ids=repr)
+@pytest.mark.parametrize(
+    "index", [1.0, "a", np.array([1, 2]), True, (0, True), ([1], 0), (..., "a")], ids=repr
+)
 def test_other_indices_are_refused(index: Any) -> None:
-    with pytest.raises(IndexError, match="picked by an int or a slice"):
+    with pytest.raises(IndexError, match="indexed by ints, slices, Ellipsis and None"):
         mask_of((5, 5))[index]
+
+
+def test_indices_that_do_not_suit_the_shape() -> None:
+    with pytest.raises(IndexError, match="at most 2 indices, but got 3"):
+        mask_of((5, 5))[0, 0, 0]
+    with pytest.raises(IndexError, match="one Ellipsis, but got 2"):
+        mask_of((5, 5))[..., ...]
+    with pytest.raises(IndexError, match="slices must hold ints"):
+        mask_of((5, 5))[1.5:]
 
 
 def test_iterating_gives_the_rows() -> None:

@@ -114,8 +114,8 @@ def test_masks_by_sample_behave_as_sequences() -> None:
     np.testing.assert_array_equal(np.array([row.to_bool() for row in mask]), mask.to_bool())
     with pytest.raises(ValueError, match="without a copy"):
         np.asarray(mask, copy=False)
-    for row in (3, -4, "a", slice(0, 3, 2), None, 1.0):
-        with pytest.raises(IndexError, match="row"):
+    for row in (3, -4, "a", slice(0, 3, -2), None, 1.0):
+        with pytest.raises(IndexError):
             mask[row]
 
 

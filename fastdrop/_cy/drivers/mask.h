@@ -2,13 +2,18 @@
 #ifndef DROP_MASK_H
 #define DROP_MASK_H
 
-#include "kernels/kernels.h"
+#include "drivers/arrays.h"
 #include "runtime/tasks.h"
 
 /* Keep bits of elements first .. first+n-1: packed, (n + 7) / 8 bytes (item = 0), or a number each,
  * 1 or 0: bytes (item = 1) or bfloat16 (item = 2). Returns 0, or what `fill` returned if it failed. */
 int drop_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
               uint8_t *out, int item, drop_workers by);
+
+/* Packed ones of the elements that a window picks, in C order: array 0 of the window has strides, 0 or more,
+ * in elements, from element `first` on. Writes whole words, and joins the window's axes. */
+int drop_window_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, drop_arrays *window,
+                     uint64_t *out, drop_workers by);
 
 /* Packed ones in whole words, by the calling thread. */
 int drop_range_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -17,10 +18,10 @@ from ...arrays import Array, dtype_name, is_plain, prepare
 from ...mask_format import BLOCK, Rate
 from ...rng import BUILTIN, DEFAULT, RNG, AnyRNG
 from ...rng.base import Stream, check_status, compiled_fills, fill_address
-from ...sharing import Strides, c_strides, span
+from ...sharing import Strides, c_strides, canonical, noise_of
 from ..base import NOTHING_WRITTEN, Backend, Draw
 from ..form import SCALE, Form
-from . import generators, kernels, softmax, threads
+from . import generators, kernels, softmax, threads, windows
 from .aes import HOW
 from .blocks import compare_address
 from .compiling import Kernel
@@ -116,9 +117,26 @@ class NumbaBackend(Backend):
             check_status(status, stream.algorithm.name)
 
     def evaluate(self, draw: Draw, strides: Strides, form: Form, x: Array, out: Array) -> None:
-        if x.size:
-            words, skip = _words(draw, span(x.shape, strides))
+        noise = noise_of(x.shape, strides)
+        if x.size and canonical(noise, strides) is None:
+            words, skip = _words(draw, math.prod(noise))
             _walk(words, skip, strides, draw.rate.scale, form, x, out)
+        else:
+            super().evaluate(draw, strides, form, x, out)
+
+    def window_bits(
+        self, draw: Draw, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
+    ) -> None:
+        if draw.stream.sequential:
+            super().window_bits(draw, shape, strides, out)
+            return
+        axes = _merged(list(zip(shape, strides, strict=True)))
+        n = math.prod(shape)
+        made = windows.elements_made(axes, n)
+        task = max(n * kernels.TASK_BLOCKS * BLOCK // made // 64 * 64, 64)
+        mask = _signed(draw.position), compare_address(), draw.rate.threshold
+        arguments = draw.first, axes, n, task, id(out)
+        _run(kernels.window_kernel(), made, draw.stream, *mask, *arguments)
 
     def evaluate_bits(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from ...mask_format import BLOCK
-from . import contiguous, layouts, noise, softmax
+from . import contiguous, layouts, noise, softmax, windows
 from .blocks import block_bits
 from .compiling import Kernel, inner, kernel, like
 from .memory import data_of, put_word, stack, word_at
@@ -150,6 +150,31 @@ def bits_kernel() -> Kernel:
         return np.int64(word_at(failure))  # type: ignore[return-value]
 
     return bits
+
+
+@cache
+def window_kernel() -> Kernel:
+    """Return the kernel that packs the keep bits of a window.
+
+    It takes the mask, first element, axes (lengths, strides), how many elements there are and
+    how many are a task, a multiple of 64, and the `id` of the words' array.
+    """
+
+    @kernel(f"{_MASK}, int64, int64[:, ::1], int64, int64, int64")
+    def window(
+        threads: Any, fill: int, key: int, draw: int, compare: int, threshold: int, first: int,
+        axes: Any, n: int, share: int, out: int,
+    ) -> int:  # fmt: skip
+        mask, words = (fill, key, draw, compare, threshold), data_of(out)
+        failure, step, before = stack(8), _task(threads, n, share), _enter(threads)
+        put_word(failure, 0)
+        for task in numba.prange((n + step - 1) // step):
+            bounds = task * step, min(task * step + step, n)
+            _note(failure, windows.pack(mask, first, axes, bounds, words))
+        _leave(threads, before)
+        return np.int64(word_at(failure))  # type: ignore[return-value]
+
+    return window
 
 
 # --- Forms and noise --------------------------------------------------------------------------
