@@ -8,7 +8,15 @@ import os
 
 import pytest
 
-NEEDED = ["numba", "sklearn", "ml_dtypes", "importlinter", "fastdrop._cy._core"]
+NEEDED = [
+    "numba",
+    "sklearn",
+    "ml_dtypes",
+    "importlinter",
+    "dask",
+    "distributed",
+    "fastdrop._cy._core",
+]
 
 
 @pytest.mark.skipif(os.environ.get("CI") != "true", reason="only CI has to have everything")

@@ -20,7 +20,17 @@ SLOW = [
     "platform", "random", "shutil", "socket", "subprocess", "tempfile", "unittest", "urllib",
     "zipfile",
 ]  # fmt: skip
-OPTIONAL = ["numba", "llvmlite", "torch", "ml_dtypes", "sklearn", "matplotlib", "tqdm", "Cython"]
+OPTIONAL = [
+    "numba",
+    "llvmlite",
+    "torch",
+    "ml_dtypes",
+    "sklearn",
+    "matplotlib",
+    "tqdm",
+    "Cython",
+    "dask",
+]
 PUBLIC = [name for name in fastdrop.__all__ if not name.startswith("__")]
 CALLABLE = [name for name in PUBLIC if callable(getattr(fastdrop, name))]
 
