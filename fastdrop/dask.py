@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
+try:
+    import dask.array as da
+except ImportError as error:
+    raise ImportError("fastdrop.dask needs Dask: pip install 'fastdrop[dask]'") from error
 import numpy as np
 from dask.base import normalize_token, tokenize
 from dask.blockwise import blockwise
@@ -139,6 +142,8 @@ def dropout_backward(grad: da.Array, mask: AnyMask) -> da.Array:
 
 
 def _applied(mask: AnyMask, x: da.Array) -> da.Array:
+    # A dtype that the mask cannot be applied to is an error now, and not when chunks are computed.
+    _apply_window(np.zeros((0,) * x.ndim, x.dtype), (slice(0),) * x.ndim, mask)
     name, axes = f"fastdrop-{tokenize(mask, x.name)}", tuple(range(x.ndim))
     windows = ArraySliceDep(x.chunks)  # a chunk's slices, made when it is computed
     layer = blockwise(
@@ -151,7 +156,8 @@ def _applied(mask: AnyMask, x: da.Array) -> da.Array:
 
 def _apply_window(x: Any, window: tuple[slice, ...], mask: AnyMask) -> Any:
     """Return a chunk under its window of the mask."""
-    return mask[window].apply(np.asarray(x))
+    # Reductions make scalars of chunks. A masked array is refused by `apply`.
+    return mask[window].apply(np.asarray(x) if isinstance(x, np.generic) else x)
 
 
 def _check_random_access(stream: Stream) -> None:

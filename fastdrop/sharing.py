@@ -89,8 +89,9 @@ def mask_strides(shape: tuple[int, ...], noise_shape: tuple[int, ...]) -> Stride
 
 @lru_cache(maxsize=1024)
 def c_strides(shape: tuple[int, ...]) -> Strides:
-    """Return the strides, in elements, of an array in C order."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    """Return the strides, in elements, of an array in C order, a length of 0 taken for 1."""
+    lengths = [max(n, 1) for n in shape]
+    return tuple(math.prod(lengths[axis + 1 :]) for axis in range(len(shape)))
 
 
 @lru_cache(maxsize=1024)

@@ -393,6 +393,8 @@ def window_bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold
     cdef drop_workers by = drop_workers(threads, NULL)
     cdef drop_arrays window
     cdef int i, status
+    if len(shape) > DROP_MAX_DIMS:
+        raise ValueError(f"a window must have at most {DROP_MAX_DIMS} dimensions, but has {len(shape)}")
     window.ndim, window.count = len(shape), 1
     for i in range(window.ndim):
         window.shape[i] = shape[i]

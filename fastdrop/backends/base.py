@@ -129,8 +129,9 @@ class Backend(ABC):
         for begin, end in itertools.pairwise(ends):
             part = draw.starting_at(int(made[begin]) * BLOCK)
             self.bits(part, (end - begin) * BLOCK, octets[begin:end].reshape(-1))
-        bits = np.unpackbits(octets, axis=1, bitorder="little")
-        kept = np.packbits(bits[np.searchsorted(made, blocks), place], bitorder="little")
+        place += np.searchsorted(made, blocks) * BLOCK
+        bits = octets.reshape(-1)[place >> 3] >> (place & 7).astype(np.uint8) & np.uint8(1)
+        kept = np.packbits(bits, bitorder="little")
         out.view(np.uint8)[: len(kept)] = kept
 
     @abstractmethod

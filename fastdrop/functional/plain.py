@@ -233,9 +233,10 @@ def mask(
     Returns
     -------
     Mask
-        It costs nothing, and a range of the generator's stream: at p = 0.5 64 words for each 4096
-        elements, at most 336. ``mask.to_packed()`` and ``mask.to_bool()`` make arrays,
-        ``mask[...]`` masks of windows, and ``mask.apply(x)`` is dropout.
+        It costs nothing but a range of the generator's stream: at p = 0.5 64 words for each 4096
+        elements, at most 336. (MT19937 and SFC64 have to draw these words.) ``mask.to_packed()``
+        and ``mask.to_bool()`` make arrays, ``mask[...]`` masks of windows, and ``mask.apply(x)`` is
+        dropout.
 
     Raises
     ------

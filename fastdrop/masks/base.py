@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,12 +14,10 @@ from ..checks import is_same, shown, stored_ints
 from ..mask_format import FORMAT
 from ..rng.counter import STREAM_END
 from ..sharing import Strides, canonical
-from .windows import Index
+from .windows import MOST_DIMENSIONS, Index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_MOST_DIMENSIONS: Final = 64  # NumPy's
 
 
 class AnyMask:
@@ -221,10 +219,9 @@ def check_format(found: Any) -> None:
 def stored_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
     """Return a shape from a state, or raise ValueError."""
     lengths = tuple(stored_ints(shape, name, sys.maxsize))
-    if len(lengths) > _MOST_DIMENSIONS:
+    if len(lengths) > MOST_DIMENSIONS:
         raise ValueError(
-            f"state's {name} must have at most {_MOST_DIMENSIONS} dimensions, "
-            f"but got {len(lengths)}"
+            f"state's {name} must have at most {MOST_DIMENSIONS} dimensions, but got {len(lengths)}"
         )
     return lengths
 

@@ -116,7 +116,7 @@ class BlockMask(KeepMask):
         picked as a whole, for squares lie across their lines.
         """
         entries = expanded(index, self.ndim)
-        if None in entries:
+        if any(entry is None for entry in entries):
             raise IndexError("a BlockMask cannot have new axes, but got None in its index")
         if not all(_is_whole(*pair) for pair in zip(entries[-2:], self.shape[-2:], strict=True)):
             raise IndexError(

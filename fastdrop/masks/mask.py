@@ -157,6 +157,8 @@ class Mask(KeepMask):
         if "_stream" in held:  # pickled before masks had a Draw
             parts = (held.pop(name) for name in ("_stream", "_draw", "_rate", "_first"))
             held["_draw"] = Draw(*parts)
+        if held["_strides"] is not None:
+            held["_strides"] = canonical(held["shape"], held["_strides"])
         for name, value in held.items():
             setattr(self, name, value)
 
@@ -197,7 +199,7 @@ class Mask(KeepMask):
         first = stored_int(first, "first", sys.maxsize)
         last = first + span(shape, c_strides(shape) if strides is None else strides)
         position = stored_int(position, "draw", STREAM_END)
-        check_end(state, position, rate.words(last), last)
+        check_end(state, position, rate.words(last), max(last, math.prod(shape)))
         return cls(Draw(stream_from(stream), position, rate, first), shape, strides)
 
     def __repr__(self) -> str:

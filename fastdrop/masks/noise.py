@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ..rng.counter import STREAM_END
 from ..sharing import Strides, c_strides, canonical, span
 from .base import AnyMask, check_end, check_format, stored_shape, stored_strides
 from .windows import Index, window_of
+
+_FAR: Final = 512  # words apart: to make those between takes longer than a call for each element
+_AT_ONCE: Final = 1 << 16  # words
 
 
 class NoiseMask(AnyMask):
@@ -105,22 +108,40 @@ class NoiseMask(AnyMask):
             backends.add_noise(self.stream, self.draw, self.noise, grad, y)
         elif y.size:
             axes = [(n, step) for n, step in zip(self.shape, self._strides, strict=True) if n != 1]
-            self._add_by_rows(axes, grad.squeeze(), y.squeeze())
+            add = self._add_to_all if self.stream.sequential else self._add_by_rows
+            add(axes, grad.squeeze(), y.squeeze())
         return y
+
+    def _add_to_all(self, axes: list[tuple[int, int]], x: Array, y: Array) -> None:
+        """Do as `_add_by_rows` by a generator that would begin anew for each row."""
+        whole = np.zeros(1 + sum((n - 1) * step for n, step in axes), x.dtype)
+        steps = [step * x.itemsize for _, step in axes]
+        window = np.lib.stride_tricks.as_strided(whole, x.shape, steps)
+        window[...] = x
+        backends.add_noise(self.stream, self.draw, self.noise, whole, whole)
+        y[...] = window
 
     def _add_by_rows(self, axes: list[tuple[int, int]], x: Array, y: Array) -> None:
         """Write x with a window's noise to y, of no axis of length 1."""
-        *outer, (length, step) = axes or [(1, 1)]
-        x, y = (np.reshape(a, (1,)) if a.ndim == 0 else a for a in (x, y))
+        if not axes or axes[-1][1] > _FAR:
+            axes, x, y = [*axes, (1, 1)], x[..., None], y[..., None]
+        *outer, (_, step) = axes
         for index in np.ndindex(*(n for n, _ in outer)):
             draw = self.draw + sum(i * way for i, (_, way) in zip(index, outer, strict=True))
             if step == 1:
                 backends.add_noise(self.stream, draw, self.noise, x[index], y[index])
-                continue
-            row = np.zeros((length - 1) * step + 1, x.dtype)
-            row[::step] = x[index]
-            backends.add_noise(self.stream, draw, self.noise, row, row)
-            y[index] = row[::step]
+            else:
+                self._add_to_row(draw, step, x[index], y[index])
+
+    def _add_to_row(self, draw: int, step: int, x: Array, y: Array) -> None:
+        """Write a row whose elements' words are `step` apart: those between are made, too."""
+        piece = _AT_ONCE // step
+        for begin in range(0, len(x), piece):
+            part = x[begin : begin + piece]
+            words = np.zeros((len(part) - 1) * step + 1, x.dtype)
+            words[::step] = part
+            backends.add_noise(self.stream, draw + begin * step, self.noise, words, words)
+            y[begin : begin + piece] = words[::step]
 
     def __getitem__(self, index: Index) -> NoiseMask:
         """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from types import EllipsisType
-from typing import Any
+from typing import Any, Final
 
 from ..checks import shown
 from ..sharing import Strides
+
+MOST_DIMENSIONS: Final = 64  # NumPy's
 
 Entry = int | slice | EllipsisType | None
 Index = Entry | tuple[Entry, ...]
@@ -38,6 +40,10 @@ def window_of(
             first += rows.start * stride if rows else 0
         else:
             first += row_number(entry, length) * stride
+    if len(lengths) > MOST_DIMENSIONS:
+        raise IndexError(
+            f"a mask has at most {MOST_DIMENSIONS} dimensions, but the index makes {len(lengths)}"
+        )
     return first, tuple(lengths), tuple(steps)
 
 

@@ -89,9 +89,31 @@ def test_windows_are_those_of_the_whole(make: Callable[[], AnyMask], backend: st
 
 @every_kind
 def test_other_indices_are_refused(make: Callable[[], AnyMask]) -> None:
-    for index in (4, -5, slice(None, None, 0), slice(None, None, -1), "a", True, 1.0, (0,) * 5):
-        with pytest.raises(IndexError, match=r"row|slice|ind"):
+    for index in (4, -5, slice(None, None, 0), slice(None, None, -1), "a", True, 1.0, (0,) * 5,
+                  np.array([0, 1]), (0, np.array([0])), (..., *[None] * 61)):  # fmt: skip
+        with pytest.raises(IndexError, match=r"row|slice|indexed|indices|dimensions|new axes"):
             make()[index]
+
+
+@pytest.mark.parametrize("rng", [5, np.random.MT19937(5)], ids=["ars4x32", "numpy"])
+def test_far_columns_of_noise(backend: str, rng: Any) -> None:
+    x = np.ones((7, 3, 2000))
+    mask = fastdrop.GaussianDropout(0.3, rng=rng).forward_mask(x)[1]
+    whole = mask.apply(x)
+    for index in (
+        np.s_[..., 5], np.s_[:, 1, ::3], np.s_[::2, 0, 7], np.s_[1, 2, 3], np.s_[:, :, ::700],
+    ):  # fmt: skip
+        part = mask[index].apply(np.asarray(x[index]))
+        np.testing.assert_array_equal(part, whole[index])
+
+
+def test_a_column_of_huge_noise_takes_no_memory_between() -> None:
+    """Its words lie over 10^15."""
+    mask = fastdrop.GaussianDropout(0.3, rng=5).forward_mask(np.ones(4))[1]
+    huge = fastdrop.NoiseMask(mask.stream, mask.draw, mask.noise, (10**6, 10**9))
+    column = huge[:: 10**5, 0].apply(np.ones(10))
+    assert column[0] == mask.apply(np.ones(4))[0]
+    assert len(set(column)) == 10
 
 
 def test_no_axis_before_that_of_samples() -> None:

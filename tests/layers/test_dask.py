@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -112,14 +113,18 @@ def client() -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_processes_give_the_same_and_so_do_new_ones(client: Any) -> None:
     y = fastdrop.dropout(X, 0.3, rng=1)
     lazily = fastdrop.dask.dropout(lazy(50), 0.3, rng=1)
     np.testing.assert_array_equal(client.compute(lazily).result(timeout=60), y)
     held = client.persist(lazily)
     np.testing.assert_array_equal(client.compute(held).result(timeout=60), y)
-    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+    before = set(client.run(os.getpid).values())
+    os.kill(min(before), signal.SIGKILL)
     np.testing.assert_array_equal(client.compute(held + 0).result(timeout=60), y)
+    client.wait_for_workers(2, timeout=60)
+    assert min(before) not in client.run(os.getpid).values()
 
 
 def test_bad_arguments_are_refused_before_words_are_taken() -> None:
@@ -140,6 +145,9 @@ def test_bad_arguments_are_refused_before_words_are_taken() -> None:
     with pytest.raises(ValueError, match="noise_shape"):
         fastdrop.dask.dropout(x, noise_shape=(1, 2), rng=rng)
     assert rng.position == 0
+    noise = fastdrop.GaussianDropout(0.3, rng=1).forward_mask(X)[1]
+    with pytest.raises(TypeError, match="real dtype"):  # now, not when it is computed
+        fastdrop.dask.dropout_backward(lazy(x=X.astype(np.complex64)), noise)
     forward_only = np.random.MT19937(1)
     before = str(forward_only.state)
     with pytest.raises(TypeError, match="random access"):

@@ -201,7 +201,8 @@ def test_windows_are_the_wholes(backend: str, rng: str, case: Any, p: float) -> 
     with fastdrop.use_backend("reference"):
         expected = fastdrop.ArrayMask(np.asarray(kept), p=p).apply(x)
     assert contents(window.apply(x)) == contents(expected)
-    assert fastdrop.Mask.from_state(window.state) == window
+    for held in (mask, window):
+        assert fastdrop.Mask.from_state(held.state) == held == pickle.loads(pickle.dumps(held))
 
 
 def test_fused_forms_take_windows(backend: str) -> None:

@@ -17,7 +17,8 @@ from fastdrop.functional import family
 NAMES = functional.__all__
 BACKWARD = [name for name in NAMES if name.endswith("_backward")]
 # Attention takes three arrays and no mask to draw instead, and returns more than a mask.
-FORWARD = [name for name in NAMES if name not in [*BACKWARD, "attention"]]
+# `mask` takes no array.
+FORWARD = [name for name in NAMES if name not in [*BACKWARD, "attention", "mask"]]
 FUSED = ["dropout_add", "bias_dropout_add", "act_dropout", "relu_dropout"]
 
 # What comes before p, and what others name or order otherwise.

@@ -1,6 +1,6 @@
 """Skipped tests must not look like passed ones: CI has all that they need.
 
-It installs torch later, for the tests that need it, and imports it there.
+It installs torch and distributed later, for the tests that need them, and imports them there.
 """
 
 import importlib
@@ -14,7 +14,6 @@ NEEDED = [
     "ml_dtypes",
     "importlinter",
     "dask",
-    "distributed",
     "fastdrop._cy._core",
 ]
 

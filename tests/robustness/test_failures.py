@@ -115,7 +115,7 @@ def test_masks_by_sample_behave_as_sequences() -> None:
     with pytest.raises(ValueError, match="without a copy"):
         np.asarray(mask, copy=False)
     for row in (3, -4, "a", slice(0, 3, -2), None, 1.0):
-        with pytest.raises(IndexError):
+        with pytest.raises(IndexError, match=r"row must be|indexed by|sliced|first axis"):
             mask[row]
 
 
