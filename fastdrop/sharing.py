@@ -102,6 +102,7 @@ def span(shape: tuple[int, ...], strides: Strides) -> int:
     return 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
 
 
+@lru_cache(maxsize=1024)
 def noise_of(shape: tuple[int, ...], strides: Strides) -> tuple[int, ...]:
     """Return the shape that a mask with these strides is looked at: 1 along shared axes."""
     return tuple(n if stride else 1 for n, stride in zip(shape, strides, strict=True))
@@ -120,6 +121,11 @@ def canonical(shape: tuple[int, ...], strides: Strides) -> Strides | None:
         for steps in (strides, c_strides(shape))
     )
     return None if found == c else found
+
+
+def strides_of(shape: tuple[int, ...], strides: Strides | None) -> Strides:
+    """Return the strides that a mask is walked with, whose canonical form is given."""
+    return c_strides(shape) if strides is None else strides
 
 
 def as_ints(entries: Iterable[int], name: str) -> tuple[int, ...]:

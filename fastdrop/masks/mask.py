@@ -16,7 +16,7 @@ from ..checks import entry, stored_float, stored_int
 from ..mask_format import FORMAT, stored_rate
 from ..rng import stream_from
 from ..rng.counter import STREAM_END
-from ..sharing import Strides, c_strides, canonical, noise_of, span
+from ..sharing import Strides, canonical, noise_of, span, strides_of
 from .base import KeepMask, check_end, check_format, stored_shape, stored_strides
 from .windows import Index, window_of
 
@@ -111,7 +111,7 @@ class Mask(KeepMask):
     def write(self, form: Form, x: Array, out: Array) -> None:
         """Write a `Form` of x, checked arrays, to `out`: what the family's operations do."""
         self._check_shape(x)
-        strides = c_strides(self.shape) if self._strides is None else self._strides
+        strides = strides_of(self.shape, self._strides)
         backends.evaluate(self._draw, strides, form, x, out)
 
     def to_packed(self) -> NDArray[np.uint8]:
@@ -125,24 +125,25 @@ class Mask(KeepMask):
             backends.current().bits(self._draw, self.size, out)
             return out
         if self.noise_shape == self.shape:
-            return self._window(self._strides).view(np.uint8)[: -(-self.size // 8)]
+            return self._window().view(np.uint8)[: -(-self.size // 8)]
         return super().to_packed()
 
-    def _window(self, strides: Strides) -> NDArray[np.uint64]:
+    def _window(self) -> NDArray[np.uint64]:
         """Return the keep bits over the noise shape, packed in whole words."""
+        strides = strides_of(self.shape, self._strides)
         return backends.current().window(self._draw, self.noise_shape, strides)
 
     def to_bool(self) -> NDArray[np.bool_]:
         """Return the mask as an array, True where it keeps: bool, shape `shape`."""
         noise = self.noise_shape
-        packed = self.to_packed() if noise == self.shape else self._window(self._strides or ())
+        packed = self.to_packed() if noise == self.shape else self._window()
         bits = np.unpackbits(packed.view(np.uint8), count=math.prod(noise), bitorder="little")
         kept = bits.view(np.bool_).reshape(noise)
         return kept if noise == self.shape else np.broadcast_to(kept, self.shape).copy()
 
     def __getitem__(self, index: Index) -> Mask:
         """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""
-        whole = c_strides(self.shape) if self._strides is None else self._strides
+        whole = strides_of(self.shape, self._strides)
         first, shape, strides = window_of(index, self.shape, whole)
         draw = self._draw.starting_at(self._draw.first + first)
         return Mask(draw, shape, canonical(shape, strides))
@@ -197,7 +198,7 @@ class Mask(KeepMask):
         if strides is not None:
             strides = stored_strides(state, strides, shape)
         first = stored_int(first, "first", sys.maxsize)
-        last = first + span(shape, c_strides(shape) if strides is None else strides)
+        last = first + span(shape, strides_of(shape, strides))
         position = stored_int(position, "draw", STREAM_END)
         check_end(state, position, rate.words(last), max(last, math.prod(shape)))
         return cls(Draw(stream_from(stream), position, rate, first), shape, strides)

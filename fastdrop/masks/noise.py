@@ -15,7 +15,7 @@ from ..mask_format import FORMAT
 from ..rng import stream_from
 from ..rng.base import Stream
 from ..rng.counter import STREAM_END
-from ..sharing import Strides, c_strides, canonical, span
+from ..sharing import Strides, canonical, span, strides_of
 from .base import AnyMask, check_end, check_format, stored_shape, stored_strides
 from .windows import Index, window_of
 
@@ -123,7 +123,7 @@ class NoiseMask(AnyMask):
 
     def _add_by_rows(self, axes: list[tuple[int, int]], x: Array, y: Array) -> None:
         """Write x with a window's noise to y, of no axis of length 1."""
-        if not axes or axes[-1][1] > _FAR:
+        if not axes or not 0 < axes[-1][1] <= _FAR:  # 0: only a state can say so
             axes, x, y = [*axes, (1, 1)], x[..., None], y[..., None]
         *outer, (_, step) = axes
         for index in np.ndindex(*(n for n, _ in outer)):
@@ -145,7 +145,7 @@ class NoiseMask(AnyMask):
 
     def __getitem__(self, index: Index) -> NoiseMask:
         """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""
-        whole = c_strides(self.shape) if self._strides is None else self._strides
+        whole = strides_of(self.shape, self._strides)
         first, shape, strides = window_of(index, self.shape, whole)
         draw = self.draw + first
         return NoiseMask(self.stream, draw, self.noise, shape, canonical(shape, strides))
@@ -184,7 +184,7 @@ class NoiseMask(AnyMask):
         draw, strides = stored_int(draw, "draw", STREAM_END), state.get("strides")
         if strides is not None:
             strides = stored_strides(state, strides, shape)
-        words = span(shape, c_strides(shape) if strides is None else strides)
+        words = span(shape, strides_of(shape, strides))
         check_end(state, draw, words, max(words, math.prod(shape)))
         return cls(stream_from(stream), draw, noise, shape, strides)
 

@@ -17,7 +17,7 @@ from ..mask_format import FORMAT, Rate, stored_rate
 from ..rng import AnyRNG, stream_from
 from ..rng.base import Stream
 from ..rng.counter import STREAM_END
-from ..sharing import c_strides, span
+from ..sharing import c_strides, span, strides_of
 from .base import KeepMask, check_end, check_format, stored_shape, stored_strides
 from .mask import Mask
 from .windows import Index, expanded, picked_rows, row_number, window_of
@@ -154,7 +154,7 @@ class SampleMask(KeepMask):
         strides = state.get("strides")
         if strides is not None:
             strides = stored_strides(state, strides, row)
-        last = first + span(row, c_strides(row) if strides is None else strides)
+        last = first + span(row, strides_of(row, strides))
         words = rate.words(last)
         check_end(state, max(positions, default=0), words, max(last, math.prod(shape)))
         if positions or stream is not None:

@@ -107,6 +107,13 @@ def test_far_columns_of_noise(backend: str, rng: Any) -> None:
         np.testing.assert_array_equal(part, whole[index])
 
 
+def test_a_state_of_noise_may_say_that_elements_share_it() -> None:
+    mask = fastdrop.GaussianDropout(0.3, rng=5).forward_mask(np.ones((4, 3)))[1]
+    shared = AnyMask.from_state({**mask.state, "strides": [1, 0]}).apply(np.ones((4, 3)))
+    expected = mask.apply(np.ones((4, 3))).ravel()[:4]
+    np.testing.assert_array_equal(shared, np.repeat(expected[:, None], 3, axis=1))
+
+
 def test_a_column_of_huge_noise_takes_no_memory_between() -> None:
     """Its words lie over 10^15."""
     mask = fastdrop.GaussianDropout(0.3, rng=5).forward_mask(np.ones(4))[1]

@@ -1,6 +1,4 @@
 /* Windows: a mask's elements that an index picks, packed in C order. They cost what their blocks cost. */
-#include <string.h>
-
 #include "drivers/arrays.h"
 #include "drivers/mask.h"
 #include "drivers/operation.h"
