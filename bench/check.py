@@ -58,6 +58,8 @@ class Pair:
             f=np.asfortranarray(x),
             pairs=x.reshape(x.shape[0], -1)[:, ::2],
             rngs={name: getattr(fastdrop, name)(2014) for name in RNGS},
+            fixed=fastdrop.ARS4x32(2014),
+            ids=np.arange(len(x)),
             forward=layer,
             evaluated=fastdrop.Dropout(0.5).eval(),
         )
@@ -93,6 +95,7 @@ PAIRS: Final = [
     Pair("new array", "dropout(x)", "np.multiply(x, s)", MILLION),
     Pair("backward", "forward.backward(x, y)", MULTIPLY, MILLION),
     Pair("mask only", "forward.mask.to_packed()", COPY, MILLION),
+    Pair("samples", "dropout(x, out=y, rng=fixed, sample_ids=ids)", MULTIPLY, SQUARE),
     Pair("window", "forward.mask[:, 100:612].to_packed()", COPY, SQUARE),
     Pair("Fortran order", "dropout(f)", "np.multiply(f, s)", SQUARE),
     Pair("strided", "dropout(pairs)", "np.multiply(pairs, s)", SQUARE),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 # What Python code here calls in the extension: _core.pyx has the same number, and another one
 # after each change of a name or of arguments.
-INTERFACE: Final = 7
+INTERFACE: Final = 8
 
 _REMEDY: Final = (
     "Install fastdrop again (pip install --force-reinstall --no-cache-dir fastdrop; in a checkout, "

@@ -112,6 +112,19 @@ cdef extern from "drivers/operation.h":
         DROP_SERIAL_BELOW
 
 
+cdef extern from "drivers/mask.h":
+    int drop_bits(const drop_kernels *, const drop_mask *, uint64_t, uint64_t, uint8_t *, int,
+                  drop_workers) nogil
+
+    ctypedef struct drop_samples:
+        drop_mask mask
+        const uint64_t *draws
+        uint64_t count
+
+    int drop_window_bits(const drop_kernels *, const drop_samples *, uint64_t, drop_arrays *, uint64_t *,
+                         drop_workers) nogil
+
+
 cdef extern from "drivers/evaluate.h":
     enum:
         DROP_NO_MEMORY
@@ -126,13 +139,8 @@ cdef extern from "drivers/evaluate.h":
         drop_arrays arrays
 
     int drop_evaluate(const drop_kernels *, drop_operation *, drop_workers) nogil
-
-
-cdef extern from "drivers/mask.h":
-    int drop_bits(const drop_kernels *, const drop_mask *, uint64_t, uint64_t, uint8_t *, int,
-                  drop_workers) nogil
-    int drop_window_bits(const drop_kernels *, const drop_mask *, uint64_t, drop_arrays *, uint64_t *,
-                         drop_workers) nogil
+    int drop_evaluate_samples(const drop_kernels *, drop_operation *, const drop_samples *,
+                              drop_workers) nogil
 
 
 cdef extern from "drivers/noise.h":

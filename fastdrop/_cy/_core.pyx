@@ -11,7 +11,7 @@ cnp.import_array()
 
 
 # Counted up after each change of a name or of arguments here: see __init__.py.
-INTERFACE = 7
+INTERFACE = 8
 
 drop_choose_isa(NULL)
 
@@ -383,13 +383,23 @@ def bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint6
     return run_bits(&mask, first, n, cnp.PyArray_DATA(out), 0, threads, NULL)
 
 
-def window_bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, uint64_t first,
+cdef inline drop_samples make_samples(uintptr_t fill, uintptr_t key, cnp.ndarray draws,
+                                      uint64_t threshold) except *:
+    """Return samples with the draws of a contiguous uint64 array."""
+    cdef drop_samples samples
+    samples.mask = make_mask(fill, key, 0, threshold)
+    samples.draws = <const uint64_t *>cnp.PyArray_DATA(draws)
+    samples.count = <uint64_t>cnp.PyArray_SIZE(draws)
+    return samples
+
+
+def window_bits(uintptr_t fill, uintptr_t key, cnp.ndarray draws, uint64_t threshold, uint64_t first,
                 tuple shape, tuple strides, cnp.ndarray out, int threads):
-    """Write packed keep bits of a window to the contiguous uint64 array `out`; return the status.
+    """Write packed keep bits of each draw's window to the contiguous uint64 array `out`; return the status.
 
     Its element i, j, ... is that of `first` + i * strides[0] + j * strides[1] + ...
     """
-    cdef drop_mask mask = make_mask(fill, key, draw, threshold)
+    cdef drop_samples samples = make_samples(fill, key, draws, threshold)
     cdef drop_workers by = drop_workers(threads, NULL)
     cdef drop_arrays window
     cdef int i, status
@@ -400,7 +410,7 @@ def window_bits(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold
         window.shape[i] = shape[i]
         window.stride[0][i] = strides[i]
     with nogil:
-        status = drop_window_bits(drop_chosen_kernels(), &mask, first, &window,
+        status = drop_window_bits(drop_chosen_kernels(), &samples, first, &window,
                                   <uint64_t *>cnp.PyArray_DATA(out), by)
     return status
 
@@ -448,6 +458,23 @@ def evaluate(uintptr_t fill, uintptr_t key, uint64_t draw, uint64_t threshold, u
     if not status:
         status = run(&op, threads, NULL)
     free(bits)
+    return status
+
+
+def evaluate_samples(uintptr_t fill, uintptr_t key, cnp.ndarray draws, uint64_t threshold, uint64_t first,
+                     int form, double scale, double shift, double dropped, tuple inputs, cnp.ndarray y,
+                     int threads):
+    """Write a form of the inputs' rows, contiguous arrays as y is, each row under a draw of its own."""
+    cdef drop_samples samples = make_samples(fill, key, draws, threshold)
+    cdef drop_workers by = drop_workers(threads, NULL)
+    cdef drop_operation op
+    cdef int status
+    set_form(&op, (), form, scale, shift, dropped, inputs, y)
+    op.mask = NULL
+    op.first = first
+    op.bits = NULL
+    with nogil:
+        status = drop_evaluate_samples(drop_chosen_kernels(), &op, &samples, by)
     return status
 
 

@@ -20,7 +20,7 @@ from ..mask_format import Rate
 from ..rng import AnyRNG
 from ..rng.base import Stream
 from ..sharing import Strides
-from .base import NOTHING_WRITTEN, Backend, Draw
+from .base import NOTHING_WRITTEN, Backend, Draw, Draws
 from .form import Form
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "NOTHING_WRITTEN",
     "Backend",
     "Draw",
+    "Draws",
     "Form",
     "add_noise",
     "apply",
@@ -38,6 +39,7 @@ __all__ = [
     "draw",
     "evaluate",
     "evaluate_bits",
+    "evaluate_samples",
     "get_backend",
     "reserved",
     "set_backend",
@@ -247,6 +249,15 @@ def evaluate(draw: Draw, strides: Strides, form: Form, x: Array, out: Array) -> 
         backend.evaluate(draw, strides, form, x, out)
     else:
         _run_native(partial(backend.evaluate, draw, strides, _native(form)), x, out)
+
+
+def evaluate_samples(draws: Draws, strides: Strides, form: Form, x: Array, out: Array) -> None:
+    """Run the current backend's `evaluate_samples`, as `evaluate` does."""
+    backend = current()
+    if x.dtype.isnative:
+        backend.evaluate_samples(draws, strides, form, x, out)
+    else:
+        _run_native(partial(backend.evaluate_samples, draws, strides, _native(form)), x, out)
 
 
 def evaluate_bits(

@@ -57,6 +57,39 @@ class Draw:
         return Draw(self.stream, self.position, self.rate, first)
 
 
+class Draws:
+    """Draws of samples, one each, that differ in their position only.
+
+    Attributes
+    ----------
+    stream, rate, first
+        As those of a `Draw`.
+    positions : ndarray of uint64, shape (samples,)
+        Contiguous. Nothing changes it.
+    """
+
+    __slots__ = ("first", "positions", "rate", "stream")
+
+    def __init__(
+        self, stream: Stream, positions: NDArray[np.uint64], rate: Rate, first: int = 0
+    ) -> None:
+        self.stream = stream
+        self.positions = positions
+        self.rate = rate
+        self.first = first
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, sample: int) -> Draw:
+        return Draw(self.stream, int(self.positions[sample]), self.rate, self.first)
+
+    def picked(self, samples: slice, first: int) -> Draws:
+        """Return the draws of some samples from another element on."""
+        positions = np.ascontiguousarray(self.positions[samples])
+        return Draws(self.stream, positions, self.rate, first)
+
+
 class Backend(ABC):
     """Evaluates the mask function. All backends agree bit for bit."""
 
@@ -112,6 +145,38 @@ class Backend(ABC):
         elif n:
             self.window_bits(draw, shape, strides, keep)
         return keep
+
+    def evaluate_samples(
+        self, draws: Draws, strides: Strides, form: Form, x: Array, out: Array
+    ) -> None:
+        """Do as `evaluate`, where each of x's rows is a sample with a draw of its own.
+
+        The strides are those along x's axes after the first one.
+        """
+        noise = noise_of(x.shape[1:], strides)
+        keep = self.sample_window(draws, noise, strides)
+        steps = packed_strides(x.shape, (len(draws), *noise))
+        self.evaluate_bits(keep, steps, draws.rate.scale, form, x, out)
+
+    def sample_window(
+        self, draws: Draws, shape: tuple[int, ...], strides: Strides
+    ) -> NDArray[np.uint64]:
+        """Return `window` of each draw, packed one after the other in whole words."""
+        n = math.prod(shape)
+        keep = np.zeros(-(-n * len(draws) // 64), np.uint64)
+        if len(keep):
+            self.sample_bits(draws, shape, strides, keep)
+        return keep
+
+    def sample_bits(
+        self, draws: Draws, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
+    ) -> None:
+        """Write the bits of windows to `out`, as `sample_window` returns them."""
+        n = math.prod(shape)
+        octets = (self.window(draws[i], shape, strides).view(np.uint8) for i in range(len(draws)))
+        bits = [np.unpackbits(row, count=n, bitorder="little") for row in octets]
+        kept = np.packbits(np.concatenate(bits), bitorder="little")
+        out.view(np.uint8)[: len(kept)] = kept
 
     def window_bits(
         self, draw: Draw, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]

@@ -17,7 +17,7 @@ from ..rng import DEFAULT
 from ..rng.base import Stream, check_status
 from ..sharing import Strides, c_strides, canonical, noise_of
 from ..threads import get_num_threads
-from .base import Backend, Draw
+from .base import Backend, Draw, Draws
 from .form import Form
 
 _draw: Any = getattr(_core, "draw", None)  # there may be no extension
@@ -108,15 +108,40 @@ class CythonBackend(Backend):
     def window_bits(
         self, draw: Draw, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
     ) -> None:
-        stream = draw.stream
-        if stream.sequential:
+        if draw.stream.sequential:
             super().window_bits(draw, shape, strides, out)
+        else:
+            positions = np.array([draw.position], np.uint64)
+            draws = Draws(draw.stream, positions, draw.rate, draw.first)
+            self.sample_bits(draws, shape, strides, out)
+
+    def sample_bits(
+        self, draws: Draws, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
+    ) -> None:
+        if draws.stream.sequential:
+            super().sample_bits(draws, shape, strides, out)
             return
-        where = stream.fill_address, stream.key_address, draw.position, draw.rate.threshold
-        threads = get_num_threads()
-        status = _core.window_bits(*where, draw.first, shape, strides, out, threads)
+        where = *_where(draws), shape, strides
+        status = _core.window_bits(*where, out, get_num_threads())
         if status:
-            _raise(status, stream)
+            _raise(status, draws.stream)
+
+    def evaluate_samples(
+        self, draws: Draws, strides: Strides, form: Form, x: Array, out: Array
+    ) -> None:
+        arrays = x, *form.operands
+        if (
+            draws.stream.sequential
+            or canonical(x.shape[1:], strides) is not None
+            or not all(a.flags.c_contiguous for a in (*arrays, out))
+        ):
+            super().evaluate_samples(draws, strides, form, x, out)
+            return
+        numbers = draws.rate.scale, form.shift, form.dropped
+        how = *_where(draws), _core.FORMS[form.kind], *numbers
+        status = _core.evaluate_samples(*how, arrays, out, get_num_threads())
+        if status:
+            _raise(status, draws.stream)
 
     def evaluate_bits(
         self,
@@ -191,6 +216,13 @@ class CythonBackend(Backend):
             "available instruction sets": _core.available_isas(),
             "random words": f"{DEFAULT.name} by {_core.random_words()}",
         }
+
+
+def _where(draws: Draws) -> tuple[Any, ...]:
+    """Return what the C functions take of draws."""
+    stream = draws.stream
+    where = stream.fill_address, stream.key_address, draws.positions
+    return *where, draws.rate.threshold, draws.first
 
 
 def _raise(status: int, stream: Stream | None) -> None:

@@ -85,11 +85,12 @@ def dropout(
     broadcast_dims : iterable of int, optional
         The same said by the shared axes, as in Flax; negative ones count from
         the end.
-    sample_ids : sequence of int, optional
+    sample_ids : sequence of int, or (int, sequence of int), optional
         An id for each row of x. A row's mask then depends on its id and not on
         the batch, the order or the worker that it comes in. The generator does
-        not move on: use other ids (such as epoch * samples + sample) or another
-        generator for other masks, and a generator for each layer.
+        not move on: use other ids, such as ``(epoch, ids)``, or another
+        generator for other masks, and a generator for each layer. Ids of two
+        numbers may also come in an array of shape (rows, 2).
     rng : optional
         None for the default generator (see `manual_seed`), an int or a
         SeedSequence to seed a new one, a fastdrop RNG, a NumPy Generator or
@@ -156,9 +157,9 @@ def dropout(
         return _shared(
             x, checked, training, inplace, noise_shape, broadcast_dims, rng, out, return_mask
         )
-    if noise_shape is not None or as_ints(broadcast_dims, "broadcast_dims"):
-        raise ValueError("sample_ids cannot be combined with noise_shape or broadcast_dims")
-    return _by_sample(x, checked, training, inplace, sample_ids, rng, out, return_mask)
+    check_array(x)
+    noise = noise_shape_of(x.shape, noise_shape, broadcast_dims)
+    return _by_sample(x, checked, training, inplace, noise, sample_ids, rng, out, return_mask)
 
 
 def _shared(
@@ -192,14 +193,21 @@ def _by_sample(
     checked: Rate,
     training: bool,
     inplace: bool,
+    noise: tuple[int, ...],
     sample_ids: Any,
     rng: RNGLike,
     out: Array | None,
     return_mask: bool,
 ) -> Array | tuple[Array, SampleMask]:
-    check_array(x)
     checked = checked if training else rate(0.0)
-    mask = sample_mask(as_rng(rng), checked, x.shape, sample_ids)
+    generator = as_rng(rng)
+    stream, position = generator.reserve(0)
+    if stream.sequential:
+        raise TypeError(
+            f"sample_ids need a generator with random access, but got {generator.name}, "
+            "which can only go forward"
+        )
+    mask = sample_mask(stream, position, checked, x.shape, sample_ids, noise)
     keeps_all = checked.p == 0.0
     y = identity(x, inplace, out) if keeps_all else mask.apply(x, prepare(x, inplace, out))
     return (y, mask) if return_mask else y

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-from copy import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ..arrays import Array, prepare
-from ..backends import Draw
+from .. import backends
+from ..arrays import Array
+from ..backends import Draws
 from ..backends.form import Form
 from ..checks import entry, shown, stored_float, stored_int, stored_ints
 from ..mask_format import FORMAT, Rate, stored_rate
-from ..rng import AnyRNG, stream_from
+from ..rng import DEFAULT, stream_from
 from ..rng.base import Stream
 from ..rng.counter import STREAM_END
-from ..sharing import c_strides, span, strides_of
+from ..sharing import Strides, canonical, mask_strides, noise_of, span, strides_of
 from .base import KeepMask, check_end, check_format, stored_shape, stored_strides
 from .mask import Mask
 from .windows import Index, expanded, picked_rows, row_number, window_of
@@ -39,6 +40,8 @@ class SampleMask(KeepMask):
         (number of samples, *shape of a row).
     p, scale : float
         As those of `Mask`.
+    noise_shape : tuple of int
+        `shape` with length 1 along the axes whose elements share their fate.
 
     Examples
     --------
@@ -51,40 +54,57 @@ class SampleMask(KeepMask):
     True
     """
 
-    __slots__ = ("_rows", "p", "scale", "shape")
+    __slots__ = ("_draws", "_strides", "shape")
 
     _kind = "sample"
 
-    p: float
-    scale: float
+    def __init__(
+        self, draws: Draws, shape: tuple[int, ...], strides: Strides | None = None
+    ) -> None:
+        self._draws = draws
+        self._strides = strides  # of a row, as `Mask` has them
+        self.shape = shape
 
-    def __init__(self, rows: list[Mask], rate: Rate, row_shape: tuple[int, ...]) -> None:
-        self._rows = rows
-        self.p = rate.p
-        self.scale = rate.scale
-        self.shape = (len(rows), *row_shape)
+    @property
+    def p(self) -> float:
+        """Drop probability."""
+        return self._draws.rate.p
 
-    def apply(self, x: Array, out: Array | None = None) -> Array:
-        """Return x * scale where the mask keeps, +0.0 elsewhere, as `Mask.apply` does."""
-        y = prepare(x, False, out)
-        self._check_shape(x)
-        for i, row in enumerate(self._rows):
-            row.apply(x[i : i + 1], y[i : i + 1])
-        return y
+    @property
+    def scale(self) -> float:
+        """What kept elements are multiplied by."""
+        return self._draws.rate.scale
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """The shape that was drawn for: 1 along shared axes."""
+        row = self.shape[1:]
+        return self.shape[0], *noise_of(row, strides_of(row, self._strides))
 
     def write(self, form: Form, x: Array, out: Array) -> None:
         """Write a `Form` of x, checked arrays, to `out`, as `Mask.write` does."""
         self._check_shape(x)
-        for i, row in enumerate(self._rows):
-            operands = tuple(a[i : i + 1] for a in form.operands)
-            row.write(form._replace(operands=operands), x[i : i + 1], out[i : i + 1])
+        strides = strides_of(self.shape[1:], self._strides)
+        backends.evaluate_samples(self._draws, strides, form, x, out)
+
+    def to_packed(self) -> NDArray[np.uint8]:
+        """Return the keep bits, as `Mask.to_packed` does."""
+        if self.noise_shape != self.shape:
+            return super().to_packed()
+        return self._window().view(np.uint8)[: -(-self.size // 8)]
 
     def to_bool(self) -> NDArray[np.bool_]:
         """Return the mask as an array, True where it keeps: bool, shape `shape`."""
-        kept = np.empty(self.shape, np.bool_)
-        for i, row in enumerate(self._rows):
-            kept[i : i + 1] = row.to_bool()
-        return kept
+        noise = self.noise_shape
+        packed = self._window().view(np.uint8)
+        bits = np.unpackbits(packed, count=math.prod(noise), bitorder="little")
+        kept = bits.view(np.bool_).reshape(noise)
+        return kept if noise == self.shape else np.broadcast_to(kept, self.shape).copy()
+
+    def _window(self) -> NDArray[np.uint64]:
+        """Return the keep bits over the noise shape, packed in whole words."""
+        strides = strides_of(self.shape[1:], self._strides)
+        return backends.current().sample_window(self._draws, self.noise_shape[1:], strides)
 
     def __getitem__(self, index: Index) -> Mask | SampleMask:
         """Return the mask of a window: ints, slices of positive steps, ``...`` and None.
@@ -96,120 +116,172 @@ class SampleMask(KeepMask):
             raise IndexError(
                 "a SampleMask's first axis is that of its samples, but got None before it"
             )
+        row = self.shape[1:]
         if not isinstance(rows, slice):
-            return self._rows[row_number(rows, len(self))][(0, *inner)]
+            drawn = self._draws[row_number(rows, len(self))]
+            return Mask(drawn, row, self._strides)[tuple(inner)]
         picked = picked_rows(rows, len(self))
-        inside = self.shape[1:]
-        _, shape, _ = window_of(tuple(inner), inside, c_strides(inside))
-        part = copy(self)
-        part._rows = [self._rows[i] for i in picked]
-        if any(entry != slice(None) for entry in inner):
-            part._rows = [row[(slice(None), *inner)] for row in part._rows]
-        part.shape = (len(picked), *shape)
-        return part
+        # The samples' axis takes part, for there is a limit to how many axes there are.
+        axes = (len(self), *row), (0, *strides_of(row, self._strides))
+        first, (_, *shape), (_, *strides) = window_of((rows, *inner), *axes)
+        part = self._draws.picked(rows, self._draws.first + first)
+        steps = canonical(tuple(shape), tuple(strides))
+        return SampleMask(part, (len(picked), *shape), steps)
 
     def _identity(self) -> tuple[object, ...]:
-        return tuple(self._rows), self.p, self.scale, self.shape
+        draws, rate = self._draws, self._draws.rate
+        drawn = draws.stream, draws.positions.tobytes(), rate.p, rate.scale, draws.first
+        return *drawn, self._strides, self.shape
 
     @property
     def state(self) -> dict[str, Any]:
         """The mask as a small dictionary that JSON can hold; see `AnyMask.from_state`."""
-        draws = [row._draw for row in self._rows]
+        draws = self._draws
         return {
             "kind": self._kind,
             "mask_format": FORMAT,
-            "stream": draws[0].stream.state if draws else None,
-            "draws": [draw.position for draw in draws],
-            "p": self.p,
-            "scale": self.scale,
+            "stream": draws.stream.state,
+            "draws": draws.positions.tolist(),
+            "p": draws.rate.p,
+            "scale": draws.rate.scale,
             "shape": list(self.shape),
-            **self._window_state(),
+            "first": draws.first,
+            "strides": None if self._strides is None else list(self._strides),
         }
-
-    def _window_state(self) -> dict[str, Any]:
-        """Return where in its draw a row lies; nothing if that is from its start on."""
-        if not self._rows:
-            return {}
-        first, strides = self._rows[0]._draw.first, self._rows[0]._strides
-        if first == 0 and strides is None:
-            return {}
-        return {"first": first, "strides": None if strides is None else list(strides)}
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         check_format(entry(state, "mask_format", "SampleMask.state"))
-        stream, draws, p, scale, shape = (
+        stream, positions, p, scale, shape, first, strides = (
             entry(state, name, "SampleMask.state")
-            for name in ("stream", "draws", "p", "scale", "shape")
+            for name in ("stream", "draws", "p", "scale", "shape", "first", "strides")
         )
         rate = stored_rate(p).with_scale(stored_float(scale, "scale"))
         shape = stored_shape(shape)
-        positions = stored_ints(draws, "draws", STREAM_END)
+        positions = stored_ints(positions, "draws", STREAM_END)
         if shape[:1] != (len(positions),):
             raise ValueError(
                 "state must have a draw for each row of its shape, "
                 f"but got {len(positions)} and {shape}"
             )
-        first, row = stored_int(state.get("first", 0), "first", sys.maxsize), (1, *shape[1:])
-        strides = state.get("strides")
+        first, row = stored_int(first, "first", sys.maxsize), shape[1:]
         if strides is not None:
             strides = stored_strides(state, strides, row)
         last = first + span(row, strides_of(row, strides))
         words = rate.words(last)
         check_end(state, max(positions, default=0), words, max(last, math.prod(shape)))
-        if positions or stream is not None:
-            stream = stream_from(stream)
-        rows = [Mask(Draw(stream, position, rate, first), row, strides) for position in positions]
-        return cls(rows, rate, shape[1:])
+        drawn = np.array(positions, np.uint64)
+        return cls(Draws(stream_from(stream), drawn, rate, first), shape, strides)
+
+    def __setstate__(self, state: tuple[dict[str, Any] | None, dict[str, Any]]) -> None:
+        held = {**(state[0] or {}), **state[1]}
+        if "_rows" in held:  # pickled when each row was a `Mask`, of a shape of one row
+            rows, shape = held.pop("_rows"), held["shape"]
+            checked = stored_rate(held.pop("p")).with_scale(held.pop("scale"))
+            drawn = [row._draw for row in rows]
+            positions = np.array([draw.position for draw in drawn], np.uint64)
+            stream = drawn[0].stream if drawn else DEFAULT(0).source[0]
+            first = drawn[0].first if drawn else 0
+            steps = rows[0]._strides if drawn else None
+            held["_draws"] = Draws(stream, positions, checked, first)
+            held["_strides"] = None if steps is None else canonical(shape[1:], steps[1:])
+        for name, value in held.items():
+            setattr(self, name, value)
 
     def __repr__(self) -> str:
         return f"SampleMask(shape={self.shape}, p={self.p})"
 
 
-def sample_mask(rng: AnyRNG, rate: Rate, shape: tuple[int, ...], sample_ids: Any) -> SampleMask:
-    """Return the mask of samples with these ids, from a generator that does not move on.
+def sample_mask(
+    source: Stream,
+    position: int,
+    rate: Rate,
+    shape: tuple[int, ...],
+    sample_ids: Any,
+    noise_shape: tuple[int, ...] | None = None,
+) -> SampleMask:
+    """Return the mask of samples with these ids, from a generator's stream and position.
 
-    The stream's key is made of the generator's key and position and of the length
-    of a row. A sample's draw is its id's share of that stream.
+    The samples' stream has a key made of that key and position and of how many elements a row's
+    mask is drawn for. A sample's draw is its id's share of that stream. An id of two numbers is
+    ``first * 2**32 + second``.
 
     Raises
     ------
     TypeError
-        If `sample_ids` holds anything but ints, or the generator only goes forward.
+        If `sample_ids` holds anything but ints.
     ValueError
-        If there is not one id for each row, or an id is negative or too large.
+        If there is not one id for each row, an id is negative or too large, or `noise_shape`
+        shares a mask among samples.
     """
+    if not shape:
+        raise ValueError("sample_ids need an x with rows, but its shape is ()")
+    noise = shape if noise_shape is None else noise_shape
+    if noise[0] != shape[0]:
+        raise ValueError(
+            "with sample_ids, samples must not share a mask, so axis 0 is not shared: "
+            f"noise_shape must begin with {shape[0]} or None, but got {noise[0]}"
+        )
+    row = math.prod(noise[1:])
+    words = max(rate.words(row), 1)
+    ids = checked_ids(sample_ids, shape, _STREAM_WORDS // words - 2)
+    algorithm: Any = source.algorithm
+    stream = _stream_of(algorithm, source.key.tobytes(), position, row)
+    draws = Draws(stream, ids * np.uint64(words), rate)
+    return SampleMask(draws, shape, mask_strides(shape[1:], noise[1:]))
+
+
+@lru_cache(maxsize=256)
+def _stream_of(algorithm: Any, key: bytes, position: int, row: int) -> Stream:
+    """Return the stream of samples: making its key takes longer than masks of small rows."""
+    entropy = [*np.frombuffer(key, np.uint64).tolist(), position, row]
+    return Stream(algorithm, algorithm.seed_key(np.random.SeedSequence(entropy)))
+
+
+def checked_ids(sample_ids: Any, shape: tuple[int, ...], most: int) -> NDArray[np.uint64]:
+    """Return an id for each row of an array, or raise TypeError or ValueError."""
+    ids = _as_array(sample_ids, shape)
+    if ids.dtype.kind == "O":  # ints of more than 64 bits, or anything
+        numbers = [int(i) if isinstance(i, np.integer) else i for i in ids.ravel()]
+        is_ints = all(type(i) is int for i in numbers)
+    else:
+        is_ints = ids.dtype.kind in "iu" or ids.size == 0
+    if not is_ints:
+        raise TypeError(f"sample_ids must be ints, but got {shown(sample_ids)} ({ids.dtype})")
+    length = " for rows of this length"
+    if ids.ndim == 1:
+        return _within(ids, most, "sample_ids", length)
+    first = _within(ids[:, 0], most >> 32, "the first numbers of sample_ids", length)
+    second = _within(ids[:, 1], (1 << 32) - 1, "the second numbers of sample_ids")
+    joined: NDArray[np.uint64] = first << np.uint64(32) | second
+    return _within(joined, most, "sample_ids, as first * 2**32 + second,", length)
+
+
+def _as_array(sample_ids: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return ids as an array of shape (rows,), or (rows, 2)."""
     try:
-        ids = np.asarray(sample_ids)
+        if type(sample_ids) is tuple and len(sample_ids) == 2 and np.ndim(sample_ids[1]) == 1:
+            # One first number for all, such as an epoch's.
+            first, second = sample_ids
+            ids = np.stack(np.broadcast_arrays(first, second), axis=1)
+        else:
+            ids = np.asarray(sample_ids)
     except ValueError as error:  # ragged
         raise ValueError(
             f"sample_ids must be one id for each row of x, but got {shown(sample_ids)}"
         ) from error
-    if not shape or ids.shape != shape[:1]:
+    if ids.shape not in (shape[:1], (shape[0], 2)):
         raise ValueError(
-            f"sample_ids must be one id for each row of x, whose shape is {shape}, "
+            f"sample_ids must be one id for each row of x, whose shape is {shape}: an int, or two "
+            f"in a row of shape ({shape[0]}, 2), or (int, {shape[0]} ints), "
             f"but got shape {ids.shape}"
         )
-    numbers = [int(i) if isinstance(i, np.integer) else i for i in ids]
-    # In an array of objects: ints of more than 64 bits, or anything.
-    if ids.size and (ids.dtype.kind not in "iuO" or any(type(i) is not int for i in numbers)):
-        raise TypeError(f"sample_ids must be ints, but got {shown(sample_ids)} ({ids.dtype})")
-    source, position = rng.reserve(0)
-    if source.sequential:
-        raise TypeError(
-            f"sample_ids need a generator with random access, but got {rng.name}, "
-            "which can only go forward"
-        )
-    words = max(rate.words(math.prod(shape[1:])), 1)
-    most = _STREAM_WORDS // words - 2
-    for number in numbers:
-        if not 0 <= number <= most:
-            raise ValueError(
-                f"sample_ids must be between 0 and {most} for rows of this length, "
-                f"but got {shown(number)}"
-            )
-    entropy = [*(int(word) for word in source.key), position, math.prod(shape[1:])]
-    key = source.algorithm.seed_key(np.random.SeedSequence(entropy))
-    stream = Stream(source.algorithm, key)
-    rows = [Mask(Draw(stream, number * words, rate), (1, *shape[1:])) for number in numbers]
-    return SampleMask(rows, rate, shape[1:])
+    return ids
+
+
+def _within(ids: NDArray[Any], most: int, name: str, where: str = "") -> NDArray[np.uint64]:
+    """Return ids as unsigned numbers, or raise ValueError where one is not between 0 and most."""
+    if ids.size and not (ids.min() >= 0 and ids.max() <= most):
+        wrong = next(int(i) for i in ids if not 0 <= i <= most)
+        raise ValueError(f"{name} must be between 0 and {most}{where}, but got {shown(wrong)}")
+    return ids.astype(np.uint64)

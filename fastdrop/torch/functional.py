@@ -34,6 +34,7 @@ from ._fast_path import Kernel, with_usual
 from ._internals import is_jit_tracing, is_transforming
 from ._kinds import Kind, drop, eligible, suits
 from ._masks import PLAIN
+from ._samples import drop_samples
 
 __all__ = [
     "alpha_dropout",
@@ -62,6 +63,7 @@ def dropout(
     inplace: bool = False,
     *,
     generator: Generator | None = None,
+    sample_ids: object = None,
 ) -> Tensor:
     """Zero elements with probability `p` and multiply the others by 1/(1-p).
 
@@ -77,13 +79,17 @@ def dropout(
         Write into `input`.
     generator : torch.Generator, optional
         The generator of the mask's key; torch's default CPU generator if None.
+    sample_ids : sequence of int, or (int, sequence of int), optional
+        An id for each row of `input`, as in `fastdrop.dropout`. The generator does not move on
+        then, and its state decides the masks: give it one of its own.
 
     Raises
     ------
     ValueError
-        If `p` is outside [0, 1].
+        If `p` is outside [0, 1], or there is not one id for each row.
     RuntimeError
-        If the dtype has no fractions. This error is torch's.
+        If the dtype has no fractions. This error is torch's. With `sample_ids` also for tensors
+        that fastdrop leaves to torch.
 
     References
     ----------
@@ -98,6 +104,10 @@ def dropout(
     >>> y.unique()
     tensor([0., 2.])
     """
+    if sample_ids is not None:
+        _check_generator(generator)
+        by_id: Tensor = drop_samples(input, p, training, inplace, generator, sample_ids)
+        return by_id
     if generator is None and not (_is_compiling() or has_torch_function_unary(input)):
         return _USUAL[bool(inplace)](input, p, training)
     return _run("dropout", _ELEMENTS, input, p, training, inplace, generator)

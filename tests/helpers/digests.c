@@ -81,7 +81,6 @@ static drop_mask mask_of(const char *generator, uint64_t threshold)
     return (drop_mask){.fill = kernels->fill[code], .key = key, .draw = DRAW, .threshold = threshold};
 }
 
-static double scale_of(uint64_t threshold) { return threshold ? (double)ONE / (double)threshold : 0; }
 
 static void print_axes(const char *name, int ndim, const ptrdiff_t *axes)
 {
@@ -108,23 +107,49 @@ static void bits(const char *generator, uint64_t threshold, uint64_t first, uint
     free(out);
 }
 
+static double scale_of(uint64_t threshold) { return threshold ? (double)ONE / (double)threshold : 0; }
+
+static const uint64_t draws[] = {DRAW, 7000001, 3};
+
+enum { DRAWS = sizeof draws / sizeof *draws };
+
+static drop_samples samples_of(uint64_t threshold)
+{
+    return (drop_samples){.mask = mask_of("ars4x32", threshold), .draws = draws, .count = DRAWS};
+}
+
 static void window(uint64_t threshold, uint64_t first, int ndim, const ptrdiff_t *shape, const ptrdiff_t *strides,
                    int threads)
 {
-    const drop_mask mask = mask_of("ars4x32", threshold);
+    const drop_samples samples = samples_of(threshold);
     drop_arrays a = {.ndim = ndim, .count = 1};
-    size_t n = 1;
+    size_t n = DRAWS;
     for (int i = 0; i < ndim; i++) {
         a.shape[i] = shape[i], a.stride[0][i] = strides[i];
         n *= (size_t)shape[i];
     }
     uint64_t *out = calloc((n + 63) / 64, 8);
-    if (!out || drop_window_bits(kernels, &mask, first, &a, out, (drop_workers){threads, NULL})) abort();
+    if (!out || drop_window_bits(kernels, &samples, first, &a, out, (drop_workers){threads, NULL})) abort();
     printf("op=window threshold=%" PRIu64 " first=%" PRIu64 " threads=%d", threshold, first, threads);
     print_axes("shape=", ndim, shape);
     print_axes("strides=", ndim, strides);
     printf(" digest=%016" PRIx64 "\n", digest(out, (n + 63) / 64 * 8));
     free(out);
+}
+
+/* Dropout of samples of `each` elements. */
+static void samples(uint64_t threshold, uint64_t first, uint64_t each, int threads)
+{
+    const drop_samples of = samples_of(threshold);
+    const size_t n = DRAWS * (size_t)each, bytes = (4 * n + 7) / 8 * 8;
+    char *x = random_bytes(bytes, 0, ~(uint64_t)0), *y = random_bytes(bytes, 1, ~(uint64_t)0);
+    drop_operation op = {.first = first, .form = DROP_SCALE, .numbers = {.scale = scale_of(threshold)},
+                         .arrays = {.ndim = 1, .count = 2, .dtype = DROP_F32, .at = {y, x}, .shape = {(ptrdiff_t)n},
+                                    .stride = {{4}, {4}}}};
+    if (drop_evaluate_samples(kernels, &op, &of, (drop_workers){threads, NULL})) abort();
+    printf("op=samples threshold=%" PRIu64 " first=%" PRIu64 " each=%" PRIu64 " bytes=%zu digest=%016" PRIx64 "\n",
+           threshold, first, each, bytes, digest(y, bytes));
+    free(x), free(y);
 }
 
 /* Strides in elements, from element `x_at` or `y_at` on, and all that `skew` bytes later. */
@@ -258,6 +283,12 @@ static void all_cases(void)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         window(HALF, 4099, 3, shapes[i], steps[i], 1);
         window(732939019961, 77, 3, shapes[i], steps[i], 3);
+    }
+    for (int i = 0; i < 2; i++) {
+        samples(i ? HALF : 732939019961, 0, 70, 1);
+        samples(i ? HALF : 732939019961, 4099, 9001, 1);
+        samples(i ? HALF : 732939019961, 0, 50001, 1); /* each goes through the pipeline */
+        samples(i ? HALF : 732939019961, 0, MANY / DRAWS, 3);
     }
     for (int d = 0; d < DROP_DTYPES; d++) {
         for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {

@@ -1,6 +1,6 @@
 """The C files by themselves: no warnings, and one result, whatever compiles and runs them.
 
-`tests/helpers/digests.c` prints a line for each of 519 cases, and the reference backend
+`tests/helpers/digests.c` prints a line for each of 527 cases, and the reference backend
 recomputes every one. arm64 runs in an emulator. What is not installed is skipped:
 
     apt-get install clang gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user musl-tools
@@ -27,8 +27,8 @@ from paths import HELPERS, ROOT
 from support import dtype_of
 
 from fastdrop._formulas.normal import Noise
-from fastdrop.backends import Draw
-from fastdrop.backends.form import Form
+from fastdrop.backends import Draw, Draws
+from fastdrop.backends.form import SCALE, Form
 from fastdrop.backends.reference import ReferenceBackend
 from fastdrop.mask_format import ONE, rate
 from fastdrop.rng import PCG64, ARS4x32, Philox, Philox4x32
@@ -37,6 +37,7 @@ from fastdrop.rng.base import Stream
 SOURCES = ROOT / "fastdrop" / "_cy"
 DRIVER = HELPERS / "digests.c"
 DRAW = 5  # as in digests.c
+DRAWS = np.array([DRAW, 7000001, 3], np.uint64)
 ALGORITHMS = {
     "ars4x32": (ARS4x32, 2),
     "philox4x32": (Philox4x32, 2),
@@ -260,8 +261,16 @@ def expected(line: str) -> int:
         return tuple(int(text) for text in case[name].split(","))
 
     if case["op"] == "window":
-        window = reference.window(drawn(number["first"]), axes("shape"), axes("strides"))
+        draws = Draws(stream, DRAWS, drop_rate, number["first"])
+        window = reference.sample_window(draws, axes("shape"), axes("strides"))
         return digest_of(window.view(np.uint8))
+    if case["op"] == "samples":
+        draws = Draws(stream, DRAWS, drop_rate, number["first"])
+        n = len(DRAWS) * number["each"]
+        x, y = (random_bytes(number["bytes"], seed) for seed in (0, 1))
+        rows = [a.view(np.float32)[:n].reshape(len(DRAWS), -1) for a in (x, y)]
+        reference.evaluate_samples(draws, (1,), SCALE, *rows)
+        return digest_of(y)
 
     dtype = dtype_of(case["dtype"])
 

@@ -230,7 +230,7 @@ static int begin_tile(const work *w, tile *t)
     if (!a->mask) return 0;
     const uint64_t first = (uint64_t)((t->batch * a->heads + t->head) * a->rows + t->row) * (uint64_t)a->columns;
     return drop_range_bits(w->kernels, a->mask, first, (uint64_t)(t->rows * a->columns),
-                           (uint64_t *)(t->scratch + w->plan.bits));
+                           (uint64_t *)(t->scratch + w->plan.bits), 0);
 }
 
 /* The largest scores of a tile's rows, or 1 / their sums of exponentials. */

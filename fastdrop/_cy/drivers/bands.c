@@ -102,9 +102,9 @@ static int make_bits(const bands_work *b, uint64_t start, uint64_t rows, uint64_
     const drop_kernels *kernels = b->all.kernels;
     const drop_mask *mask = b->all.op->mask;
     int status = 0;
-    if (b->chunks == 1) return drop_range_bits(kernels, mask, start, rows * count, bits);
+    if (b->chunks == 1) return drop_range_bits(kernels, mask, start, rows * count, bits, 0);
     for (uint64_t r = 0; r < rows && !status; r++)
-        status = drop_range_bits(kernels, mask, start + r * b->columns, count, bits + r * b->pitch / 64);
+        status = drop_range_bits(kernels, mask, start + r * b->columns, count, bits, r * b->pitch);
     return status;
 }
 

@@ -25,7 +25,7 @@ static int run_blocks(const drop_work *w, drop_cursor *c, uint64_t at, uint64_t 
     return 0;
 }
 
-static int rows_task(void *context, int64_t number)
+int drop_rows_task(void *context, int64_t number)
 {
     const drop_work *w = context;
     const drop_operation *op = w->op;
@@ -48,7 +48,7 @@ static int rows_task(void *context, int64_t number)
     return run_blocks(w, &c, at, stop);
 }
 
-static drop_pipe_run find_pipe(const drop_kernels *kernels, const drop_operation *op)
+drop_pipe_run drop_find_pipe(const drop_kernels *kernels, const drop_operation *op)
 {
     const drop_arrays *a = &op->arrays;
     if (op->first % DROP_BLOCK || (op->form != DROP_SCALE && op->form != DROP_ADD) || !is_contiguous(a)) return NULL;
@@ -66,21 +66,29 @@ static int run_by_rows(drop_work *w, drop_workers by)
         cursor_at(&c, &w->op->arrays, 0);
         return run_blocks(w, &c, 0, w->size);
     }
-    w->pipe = find_pipe(w->kernels, w->op);
+    w->pipe = drop_find_pipe(w->kernels, w->op);
     w->task_blocks = blocks_per_task(blocks, by);
-    return drop_parallel(by, (int64_t)((blocks + w->task_blocks - 1) / w->task_blocks), rows_task, w);
+    return drop_parallel(by, (int64_t)((blocks + w->task_blocks - 1) / w->task_blocks), drop_rows_task, w);
+}
+
+int drop_begin_work(drop_work *w, const drop_kernels *kernels, drop_operation *op, drop_workers *by)
+{
+    const uint64_t size = count_elements(&op->arrays);
+    *w = (drop_work){.kernels = kernels, .op = op, .size = size};
+    if (size == 0) return 0;
+    *by = workers_for(*by, size);
+    if (is_uncached(&op->arrays, size)) {
+        w->streaming = is_apart(&op->arrays);
+        w->prefetch = PREFETCH;
+    }
+    return 1;
 }
 
 int drop_evaluate(const drop_kernels *kernels, drop_operation *op, drop_workers by)
 {
     drop_arrays *a = &op->arrays;
-    drop_work w = {.kernels = kernels, .op = op, .size = count_elements(a)};
-    if (w.size == 0) return 0;
-    by = workers_for(by, w.size);
-    if (is_uncached(a, w.size)) {
-        w.streaming = is_apart(a);
-        w.prefetch = PREFETCH;
-    }
+    drop_work w;
+    if (!drop_begin_work(&w, kernels, op, &by)) return 0;
     if (op->bits) return drop_by_bits(&w, by);
     join_axes(a);
     w.axis = fastest_axis(a);

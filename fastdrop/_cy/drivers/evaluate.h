@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "drivers/arrays.h"
+#include "drivers/mask.h"
 #include "runtime/tasks.h"
 
 enum { DROP_NO_MEMORY = INT_MIN };
@@ -22,5 +23,10 @@ typedef struct {
 /* Changes the arrays' axes. Returns 0, what `fill` returned if it failed, or DROP_NO_MEMORY, and then
  * nothing has been written. */
 int drop_evaluate(const drop_kernels *kernels, drop_operation *op, drop_workers by);
+
+/* The same of contiguous arrays in which one sample lies after the other. Each has a mask of its own, of which
+ * its first element is `first`; the operation's `mask` and `bits` are not looked at. */
+int drop_evaluate_samples(const drop_kernels *kernels, drop_operation *op, const drop_samples *samples,
+                          drop_workers by);
 
 #endif

@@ -14,16 +14,16 @@ typedef struct {
 } work;
 
 int drop_range_bits(const drop_kernels *kernels, const drop_mask *mask, uint64_t first, uint64_t n,
-                    uint64_t *out)
+                    uint64_t *out, uint64_t to)
 {
     uint64_t keep[DROP_BLOCK_WORDS];
-    for (uint64_t done = 0, take; done < n; done += take) {
-        const uint64_t at = first + done, inside = at % DROP_BLOCK;
-        take = min_u64(DROP_BLOCK - inside, n - done);
-        uint64_t *to = take == DROP_BLOCK && done % 64 == 0 ? out + done / 64 : keep;
-        const int status = kernels->block_bits(mask, at / DROP_BLOCK, inside + take, to);
+    for (uint64_t take; n > 0; first += take, to += take, n -= take) {
+        const uint64_t inside = first % DROP_BLOCK;
+        take = min_u64(DROP_BLOCK - inside, n);
+        uint64_t *bits = take == DROP_BLOCK && to % 64 == 0 ? out + to / 64 : keep;
+        const int status = kernels->block_bits(mask, first / DROP_BLOCK, inside + take, bits);
         if (status) return status;
-        if (to == keep) copy_bits(out, done, keep, inside, take);
+        if (bits == keep) copy_bits(out, to, keep, inside, take);
     }
     return 0;
 }
@@ -33,7 +33,7 @@ static int bits_task(void *context, int64_t number)
     const work *w = context;
     uint64_t words[BLOCKS_PER_TASK * DROP_BLOCK_WORDS], at = (uint64_t)number * w->task_size;
     const uint64_t n = min_u64(w->task_size, w->n - at);
-    const int status = drop_range_bits(w->kernels, w->mask, w->first + at, n, words);
+    const int status = drop_range_bits(w->kernels, w->mask, w->first + at, n, words, 0);
     if (status) return status;
     if (w->item) w->kernels->elements->ones[w->item - 1](words, n, w->out + at * (uint64_t)w->item);
     else memcpy(w->out + at / 8, words, (n + 7) / 8);

@@ -106,7 +106,7 @@ static int softmax_task(void *context, int64_t number)
         bits = (uint64_t *)part;
         bit = 0;
         status = drop_range_bits(w->kernels, s->mask, s->first + begin * s->width,
-                                 (end - begin - 1) * s->width + s->columns, (uint64_t *)part);
+                                 (end - begin - 1) * s->width + s->columns, (uint64_t *)part, 0);
     }
     for (uint64_t r = begin, n; r < end && !status; r += n) {
         n = group_from(w, r, end);

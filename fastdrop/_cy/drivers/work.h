@@ -19,6 +19,15 @@ typedef struct {
     drop_pipe_run pipe; /* for whole blocks of contiguous arrays, or NULL */
 } drop_work;
 
+/* What every way begins with; 0 if there are no elements. `by` becomes those who share them out. */
+int drop_begin_work(drop_work *work, const drop_kernels *kernels, drop_operation *op, drop_workers *by);
+
+/* A pipeline for the operation, or NULL. */
+drop_pipe_run drop_find_pipe(const drop_kernels *kernels, const drop_operation *op);
+
+/* Task number `number` along rows of a work. */
+int drop_rows_task(void *work, int64_t number);
+
 /* Under bits that are given. */
 int drop_by_bits(drop_work *work, drop_workers by);
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from ..._formulas.normal import Noise
 from ..._formulas.softmax import Scores
 from ...arrays import Array, dtype_name, is_plain, prepare
-from ...mask_format import BLOCK, Rate
+from ...mask_format import BLOCK, STRIP, Rate
 from ...rng import BUILTIN, DEFAULT, RNG, AnyRNG
 from ...rng.base import Stream, check_status, compiled_fills, fill_address
 from ...sharing import Strides, c_strides, canonical, noise_of
-from ..base import NOTHING_WRITTEN, Backend, Draw
+from ..base import NOTHING_WRITTEN, Backend, Draw, Draws
 from ..form import SCALE, Form
 from . import generators, kernels, softmax, threads, windows
 from .aes import HOW
@@ -129,14 +129,35 @@ class NumbaBackend(Backend):
     ) -> None:
         if draw.stream.sequential:
             super().window_bits(draw, shape, strides, out)
+        else:
+            positions = np.array([draw.position], np.uint64)
+            draws = Draws(draw.stream, positions, draw.rate, draw.first)
+            self.sample_bits(draws, shape, strides, out)
+
+    def evaluate_samples(
+        self, draws: Draws, strides: Strides, form: Form, x: Array, out: Array
+    ) -> None:
+        plain = form is SCALE and canonical(x.shape[1:], strides) is None
+        if plain and math.prod(x.shape[1:]) >= _PARALLEL_FROM:
+            for sample in range(len(draws)):  # long ones make no bits ahead
+                self.apply(draws[sample], x[sample], out[sample])
+        else:
+            super().evaluate_samples(draws, strides, form, x, out)
+
+    def sample_bits(
+        self, draws: Draws, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
+    ) -> None:
+        if draws.stream.sequential:
+            super().sample_bits(draws, shape, strides, out)
             return
         axes = _merged(list(zip(shape, strides, strict=True)))
-        n = math.prod(shape)
-        made = windows.elements_made(axes, n)
+        each = math.prod(shape)
+        n = each * len(draws)
+        made = len(draws) * max(windows.elements_made(axes, each), STRIP)
         task = max(n * kernels.TASK_BLOCKS * BLOCK // made // 64 * 64, 64)
-        mask = _signed(draw.position), compare_address(), draw.rate.threshold
-        arguments = draw.first, axes, n, task, id(out)
-        _run(kernels.window_kernel(), made, draw.stream, *mask, *arguments)
+        mask = 0, compare_address(), draws.rate.threshold
+        arguments = draws.positions.view(np.int64), draws.first, axes, n, task, id(out)
+        _run(kernels.window_kernel(), made, draws.stream, *mask, *arguments)
 
     def evaluate_bits(
         self,

@@ -154,23 +154,23 @@ def bits_kernel() -> Kernel:
 
 @cache
 def window_kernel() -> Kernel:
-    """Return the kernel that packs the keep bits of a window.
+    """Return the kernel that packs the keep bits of a window of each of some draws.
 
-    It takes the mask, first element, axes (lengths, strides), how many elements there are and
-    how many are a task, a multiple of 64, and the `id` of the words' array.
+    It takes the mask, draws, first element, axes (lengths, strides), how many elements there are
+    and how many are a task, a multiple of 64, and the `id` of the words' array.
     """
 
-    @kernel(f"{_MASK}, int64, int64[:, ::1], int64, int64, int64")
+    @kernel(f"{_MASK}, int64[::1], int64, int64[:, ::1], int64, int64, int64")
     def window(
-        threads: Any, fill: int, key: int, draw: int, compare: int, threshold: int, first: int,
-        axes: Any, n: int, share: int, out: int,
+        threads: Any, fill: int, key: int, draw: int, compare: int, threshold: int, draws: Any,
+        first: int, axes: Any, n: int, share: int, out: int,
     ) -> int:  # fmt: skip
         mask, words = (fill, key, draw, compare, threshold), data_of(out)
         failure, step, before = stack(8), _task(threads, n, share), _enter(threads)
         put_word(failure, 0)
         for task in numba.prange((n + step - 1) // step):
             bounds = task * step, min(task * step + step, n)
-            _note(failure, windows.pack(mask, first, axes, bounds, words))
+            _note(failure, windows.pack(mask, draws, first, axes, bounds, words))
         _leave(threads, before)
         return np.int64(word_at(failure))  # type: ignore[return-value]
 

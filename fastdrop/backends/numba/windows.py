@@ -1,4 +1,7 @@
-"""Windows: a mask's elements that an index picks, packed in C order. drivers/window.c says more."""
+"""Windows: a mask's elements that an index picks, packed in C order, of one draw or of many.
+
+drivers/window.c says more.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,31 @@ def elements_made(axes: NDArray[np.int64], n: int) -> int:
 
 
 @inner()
-def pack(mask: Any, first: int, axes: Any, bounds: Any, out: int) -> int:
-    """Write the bits of the window's elements begin to end - 1; begin is a multiple of 64."""
+def pack(mask: Any, draws: Any, first: int, axes: Any, bounds: Any, out: int) -> int:
+    """Write the bits of elements begin to end - 1 of all draws' windows; begin is a multiple of 64.
+
+    The mask's own draw is not looked at.
+    """
+    fill, key, _, compare, threshold = mask
     at, end = bounds
+    each = 1
+    for axis in axes:
+        each *= axis[0]
+    while at < end:
+        inside = at % each
+        n = min(each - inside, end - at)
+        drawn = fill, key, draws[at // each], compare, threshold
+        status = _pack_one(drawn, first, axes, inside, n, out, at)
+        if status:
+            return status
+        at += n
+    return 0
+
+
+@inner()
+def _pack_one(mask: Any, first: int, axes: Any, at: int, n: int, out: int, to: int) -> int:
+    """Write the bits of a window's elements at to at + n - 1, at bit `to`."""
+    end = at + n
     keep, block, known = stack(_BLOCK_BYTES), -1, 0
     length, step = axes[-1, 0], axes[-1, 1]
     while at < end:
@@ -49,11 +74,11 @@ def pack(mask: Any, first: int, axes: Any, bounds: Any, out: int) -> int:
                 if status:
                     return status
             if step == 1:
-                _copy(keep, inside, n, out, at)
+                _copy(keep, inside, n, out, to)
             else:
                 for i in range(n):
-                    _copy(keep, inside + i * step, 1, out, at + i)
-            at += n
+                    _copy(keep, inside + i * step, 1, out, to + i)
+            at, to = at + n, to + n
             element += n * step
     return 0
 
