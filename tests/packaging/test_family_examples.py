@@ -50,6 +50,16 @@ def test_monte_carlo_is_less_sure_beyond_its_data(tmp_path: Path) -> None:
     assert (tmp_path / "picture.png").stat().st_size > 1000
 
 
+def test_monte_carlo_passes_are_one_network_for_all_batches() -> None:
+    found = importlib.import_module("mc_dropout_batches").main()
+    change, correlation = found[True]
+    assert change < 1e-12  # of a matrix product, whose last bits may depend on the number of rows
+    assert correlation > 0.99
+    change, correlation = found[False]
+    assert change > 0.1
+    assert abs(correlation) < 0.2
+
+
 def test_schedules_set_the_share_that_is_dropped() -> None:
     schedules = importlib.import_module("schedules")
     for schedule in (schedules.curriculum, schedules.early):
