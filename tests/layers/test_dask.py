@@ -99,6 +99,25 @@ def test_graphs_are_small_lazy_and_fused() -> None:
     assert (fastdrop.dask.dropout(x + 1, rng=2) * 2).name != y.name
 
 
+@pytest.mark.parametrize("chunks", [{"time": 7}, {"time": 100, "cell": 100}], ids=str)
+def test_xarray_with_chunks_gives_numpys_result(chunks: dict[str, int]) -> None:
+    xarray = pytest.importorskip("xarray")
+    x = xarray.DataArray(X, dims=("time", "cell")).chunk(chunks)
+    y = xarray.apply_ufunc(fastdrop.dask.dropout, x, kwargs={"rng": 7}, dask="allowed")
+    assert (y.dims, y.chunks) == (x.dims, x.chunks)
+    np.testing.assert_array_equal(y.values, fastdrop.dropout(X, rng=7))
+
+
+def test_xarrays_parallelized_repeats_the_mask_of_an_int() -> None:
+    """docs/dask.md warns of it."""
+    xarray = pytest.importorskip("xarray")
+    x = xarray.DataArray(np.ones((200, 30)), dims=("time", "cell")).chunk({"time": 100})
+    y = xarray.apply_ufunc(
+        fastdrop.dropout, x, kwargs={"rng": 7}, dask="parallelized", output_dtypes=[x.dtype]
+    )
+    np.testing.assert_array_equal(y.values[:100], y.values[100:])
+
+
 @pytest.fixture
 def client() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
