@@ -34,7 +34,7 @@ _OWN: Final[dict[type[RNG], str]] = {
 }
 compiled_fills.update({kind: partial(generators.fill_address, name) for kind, name in _OWN.items()})
 _SIGN: Final = 1 << 63
-_SURELY_CACHED: Final = 1 << 19  # elements
+SURELY_CACHED: Final = 1 << 19  # elements
 _PARALLEL_FROM: Final = 1 << 18  # with fewer, waking threads costs more than it gains
 _PARALLEL_ROWS_FROM: Final = 1 << 15  # elements of softmax, which take ten times as long
 _ROW: Final = 64  # words that are drawn at once where memory has another order
@@ -90,7 +90,7 @@ class NumbaBackend(Backend):
             drawn = Draw(stream, position, rate, first)
             self.evaluate(drawn, c_strides(x.shape), SCALE, x, out)
             return
-        past_caches = n > _SURELY_CACHED and 2 * out.nbytes > last_level_cache() and x is not out
+        past_caches = is_past_caches(n, x.itemsize) and x is not out
         algorithm: Any = stream.algorithm
         if stream.sequential:
             mask = _signed(position), compare_address(), rate.threshold
@@ -222,13 +222,17 @@ def _apply_kernel(
     dtype: np.dtype[Any], algorithm: type[RNG], words: int, past_caches: bool
 ) -> Kernel:
     name = str(dtype_name(dtype))
+    return kernels.apply_kernel(name, *pipe_of(name, algorithm, words), past_caches)
+
+
+def pipe_of(name: str, algorithm: type[RNG], words: int) -> tuple[str, int]:
+    """Return the generator and the length of the pipeline for a dtype, "" and 0 without one."""
     generator = _OWN.get(algorithm, "")
-    pipe = (generator, words) if has_pipe(name, generator, words) else ("", 0)
-    return kernels.apply_kernel(name, *pipe, past_caches)
+    return (generator, words) if has_pipe(name, generator, words) else ("", 0)
 
 
 @cache
-def _fill_of(algorithm: type[RNG]) -> int:
+def fill_of(algorithm: type[RNG]) -> int:
     """Return the address of a generator's `fastdrop_fill`: Numba's, or its own."""
     if algorithm in _OWN:
         return generators.fill_address(_OWN[algorithm])
@@ -246,7 +250,7 @@ def _apply_call(
     dtype: np.dtype[Any], algorithm: Any, words: int, past_caches: bool
 ) -> tuple[Kernel, int, int]:
     """Return a kernel, and the functions that it calls."""
-    fill = _fill_of(algorithm)  # a generator without a capsule is refused first
+    fill = fill_of(algorithm)  # a generator without a capsule is refused first
     return _apply_kernel(dtype, algorithm, words, past_caches), fill, compare_address()
 
 
@@ -259,7 +263,7 @@ def _run(kernel: Kernel, n: int, stream: Stream, *arguments: Any) -> None:
         status = kernel.serial(None, fill, key, *arguments)
     else:
         algorithm: Any = stream.algorithm
-        fill, key = _fill_of(algorithm), stream.key_address
+        fill, key = fill_of(algorithm), stream.key_address
         if n < _PARALLEL_FROM:
             status = kernel.serial(None, fill, key, *arguments)
         else:
@@ -368,6 +372,11 @@ def _last_is_fastest(out: Array) -> bool:
     """Return whether the last axis has the smallest steps."""
     steps = list(map(abs, out.strides))
     return not steps or steps[-1] == min(steps)
+
+
+def is_past_caches(n: int, itemsize: int) -> bool:
+    """Return whether no cache holds an operation's input and output of n elements."""
+    return n > SURELY_CACHED and 2 * n * itemsize > last_level_cache()
 
 
 @cache
