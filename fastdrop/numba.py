@@ -76,8 +76,8 @@ def reserve(rng: RNGLike, n: int, p: float, *, dtype: DTypeLike | None = None) -
     Raises
     ------
     TypeError
-        If `rng` can only go forward or has no compiled `fill`, or `dtype` is not one of float16,
-        float32, float64, complex64 and complex128.
+        If `rng` can only go forward or has no compiled `fill`, or `dtype` is not one of float32,
+        float64, complex64 and complex128.
     ValueError
         If `p` is outside [0, 1], or `n` is negative or 2**63 or more.
     RuntimeError
@@ -233,7 +233,7 @@ def dropout_range(
         The number of x's first element in the mask, 0 or more. `first` + x.size is at most the n
         that was reserved. Multiples of 4096 are fastest.
     x : ndarray, C-contiguous
-        Of float16, float32, float64, complex64 or complex128, and the dtype that was reserved.
+        Of float32, float64, complex64 or complex128, and the dtype that was reserved.
     out : ndarray, C-contiguous
         Where to write: of x's dtype and size; `x` itself, or no overlap.
 

@@ -92,7 +92,7 @@ def test_kernels_are_known_by_all_that_they_are_made_of() -> None:
 
     found = set(sources.imported(kernels.__name__))
     package = Path(fastdrop.__file__).parent
-    folders = {"_formulas": set(), "backends/numba": {"__init__", "backend", "threads"}}
+    folders = {"_formulas": set(), "backends/numba": {"__init__", "backend", "ranges", "threads"}}
     for folder, called in folders.items():
         names = {file.stem for file in (package / folder).glob("*.py")} - called - {"__init__"}
         assert {f"fastdrop.{folder.replace('/', '.')}.{name}" for name in names} <= found

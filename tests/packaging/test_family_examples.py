@@ -69,6 +69,12 @@ def test_schedules_set_the_share_that_is_dropped() -> None:
     assert schedules.early(1000) == 0.0
 
 
+def test_a_compiled_loop_drops_what_dropout_does() -> None:
+    pytest.importorskip("numba")
+    # 784,000 elements: 5 standard errors are 0.0017.
+    assert abs(importlib.import_module("numba_prange").main() - 0.9) < 0.0017
+
+
 def test_a_transformer_learns_text() -> None:
     pytest.importorskip("threadpoolctl")
     losses = importlib.import_module("attention_text").main(steps=25)

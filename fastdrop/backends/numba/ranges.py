@@ -30,8 +30,8 @@ from .vector import F64, I32, I64, Value, call, load
 
 # --- The array ----------------------------------------------------------------------------------
 
-# Those of the library that Numba has a type for. The position in `_RANGES` of a dtype's function.
-DTYPES: Final = ("float16", "float32", "float64", "complex64", "complex128")
+# Those of the library that Numba has on CPUs, in the order of their functions' addresses.
+DTYPES: Final = ("float32", "float64", "complex64", "complex128")
 
 # Which word of the array is what. A change of this table, of the signatures below or of what
 # fastdrop/numba.py compiles into users' code needs another `LAYOUT`: their cached code is older.
