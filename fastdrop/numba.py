@@ -65,8 +65,8 @@ def reserve(rng: RNGLike, n: int, p: float, *, dtype: DTypeLike | None = None) -
     p : float
         Drop probability, 0 <= p <= 1.
     dtype : dtype, optional
-        The only one that `dropout_range` will be called with. It saves time where functions have to
-        be compiled: one dtype takes Numba 1 to 4 seconds, once, as they are cached on disk.
+        The only one that `dropout_range` will be called with. Without it, Numba compiles functions
+        for all of them, 1 to 4 seconds each, before it has them on disk.
 
     Returns
     -------

@@ -113,7 +113,6 @@ def process_word(anchor: Value) -> Value:
 
 # --- The functions ------------------------------------------------------------------------------
 
-
 # Numba's kernels have signed numbers only; to callers the signatures are those of `Functions`.
 
 
