@@ -7,6 +7,7 @@
 """
 
 from . import functional, layers, rng
+from ._cy import C_API as _C_API  # noqa: F401 - for extensions in C: see fastdrop.h
 from ._moved import keep_old_names
 from ._version import __version__
 from .backends import available_backends, get_backend, set_backend, use_backend

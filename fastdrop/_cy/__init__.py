@@ -9,7 +9,7 @@ from typing import Any, Final
 
 # What Python code here calls in the extension: _core.pyx has the same number, and another one
 # after each change of a name or of arguments.
-INTERFACE: Final = 8
+INTERFACE: Final = 9
 
 _REMEDY: Final = (
     "Install fastdrop again (pip install --force-reinstall --no-cache-dir fastdrop; in a checkout, "
@@ -61,6 +61,9 @@ def _is_cut_short(file: str) -> bool:
 
 
 core: Any = _load()  # the extension module, or None
+
+# What extensions in C and Cython get (include/fastdrop.h), or None.
+C_API: Final[Any] = None if core is None else core.C_API
 
 _forced = os.environ.get("FASTDROP_ISA")
 if core is not None and _forced:

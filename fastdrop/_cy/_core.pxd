@@ -209,6 +209,22 @@ cdef extern from "drivers/words.h":
                    drop_workers) nogil
 
 
+cdef extern from "drivers/api.h":
+    ctypedef struct fastdrop_mask:
+        fastdrop_fill fill
+        const void *key
+        uint64_t draw
+        uint64_t threshold
+        uint64_t first
+        double scale
+
+    ctypedef struct fastdrop_api:
+        int (*open_mask)(object, fastdrop_mask *) except -1
+
+    const char *FASTDROP_CAPSULE
+    fastdrop_api drop_api
+
+
 cdef extern from "rng/sequential.h":
     int drop_sequential_fill(const void *, uint64_t, uint64_t, uint64_t *) noexcept nogil
 

@@ -4,6 +4,7 @@
 
 cimport cython
 cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
@@ -11,7 +12,7 @@ cnp.import_array()
 
 
 # Counted up after each change of a name or of arguments here: see __init__.py.
-INTERFACE = 8
+INTERFACE = 9
 
 drop_choose_isa(NULL)
 
@@ -620,4 +621,22 @@ def fill_words(uintptr_t fill, uintptr_t key, uint64_t position, cnp.ndarray out
     return status
 
 
+cdef int open_mask(object mask, fastdrop_mask *out) except -1:
+    """Make a mask for C of a `fastdrop.Mask`: the `open_mask` of include/fastdrop.h."""
+    for_c = getattr(mask, "_for_c", None)
+    if for_c is None:
+        raise TypeError(f"mask must be a fastdrop.Mask, but got {type(mask).__name__}")
+    drawn = for_c()
+    stream, rate = drawn.stream, drawn.rate
+    out.fill = <fastdrop_fill><uintptr_t>stream.fill_address
+    out.key = <const void *><uintptr_t>stream.key_address
+    out.draw = drawn.position
+    out.threshold = rate.threshold
+    out.first = drawn.first
+    out.scale = rate.scale
+    return 0
+
+
+drop_api.open_mask = open_mask
+C_API = PyCapsule_New(<void *>&drop_api, FASTDROP_CAPSULE, NULL)
 NO_MEMORY = DROP_NO_MEMORY

@@ -148,6 +148,21 @@ class Mask(KeepMask):
         draw = self._draw.starting_at(self._draw.first + first)
         return Mask(draw, shape, canonical(shape, strides))
 
+    def _for_c(self) -> Draw:
+        """Return what decides this mask, for extensions in C, or raise an error."""
+        stream = self._draw.stream
+        if self._strides is not None:
+            raise ValueError(
+                "mask must have elements of its own in C order for C, but this one is shared or a "
+                "window of some columns"
+            )
+        if stream.sequential or not stream.fill_address:
+            raise TypeError(
+                "mask must be drawn from a generator with random access and a compiled fill for C, "
+                f"but got one of {stream.algorithm.name}"
+            )
+        return self._draw
+
     def _identity(self) -> tuple[object, ...]:
         draw, rate = self._draw, self._draw.rate
         drawn = draw.stream, draw.position, rate.p, rate.scale, draw.first

@@ -59,7 +59,9 @@ _kept: list[Any] = []
 
 
 def get_include() -> str:
-    """Return the directory of ``fastdrop_rng.h``, for building a generator in C or Cython.
+    """Return the directory of ``fastdrop_rng.h`` and ``fastdrop.h``, for C and Cython.
+
+    The first is what a generator provides, the second the masks for extensions of one's own.
 
     Examples
     --------

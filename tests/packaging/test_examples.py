@@ -213,3 +213,20 @@ def test_bit_generator_is_xoshiro256(backend: str, xoshiro: ModuleType) -> None:
     assert uniform.tolist() == [(word >> 11) / 2**53 for word in expected[200:]]
     with pytest.raises(ValueError, match="state must be that of a Xoshiro256"):
         generator.state = {"bit_generator": "Xoshiro256", "words": [0, 0, 0, 0]}
+
+
+# Masks in extensions of one's own.
+
+
+@pytest.mark.skipif(fastdrop._C_API is None, reason="no compiled extension here")
+def test_rows_in_cython_are_those_of_dropout(build: Any) -> None:
+    folder = build("cython_rows")
+    printed = run("demo.py", cwd=folder)
+    assert printed.count("True") == 3
+    rows = load(folder / "demo.py").rows
+    x = np.ones((3, 50), np.float32)
+    with pytest.raises(ValueError, match="shape of x"):
+        rows.drop_rows(x, fastdrop.mask((3, 51), rng=1), 1)
+    with pytest.raises(ValueError, match="shared"):
+        rows.drop_rows(x, fastdrop.mask((3, 50), broadcast_dims=[1], rng=1), 1)
+    assert (x == 1).all()

@@ -97,7 +97,12 @@ def modules(checkout: Path) -> set[str]:
     """Return what every wheel has of the package."""
     names = {f"fastdrop/{name}" for name in files_below(checkout / "fastdrop")}
     python = {name for name in names if name.endswith(".py")}
-    return python | {"fastdrop/py.typed", "fastdrop/_cy/include/fastdrop_rng.h"}
+    return python | {
+        "fastdrop/py.typed",
+        "fastdrop/__init__.pxd",
+        "fastdrop/_cy/include/fastdrop_rng.h",
+        "fastdrop/_cy/include/fastdrop.h",
+    }
 
 
 def contents(wheel: Path) -> set[str]:
