@@ -21,8 +21,10 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 
 from . import functional
-from .arrays import check_array
+from .arrays import check_array, prepare
 from .checks import shown
+from .layers.base import Layer, MaskLayer
+from .layers.gaussian import NoiseLayer
 from .mask_format import effective_rate
 from .masks import AnyMask, BlockMask, Mask, NoiseMask
 from .masks.base import check_mask
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from .rng import RNGLike
     from .rng.base import Stream
 
-__all__ = ["dropout", "dropout_backward"]
+__all__ = ["dropout", "dropout_backward", "forward"]
 
 
 def dropout(
@@ -97,6 +99,69 @@ def dropout(
     return (y, mask) if return_mask else y
 
 
+def forward(
+    layer: Layer, x: da.Array, *, return_mask: bool = False
+) -> da.Array | tuple[da.Array, AnyMask]:
+    """Call a layer of the family with a Dask array.
+
+    Parameters
+    ----------
+    layer : Dropout, AlphaDropout, DropPath, GaussianDropout or another layer
+        All but DropBlock2d, whose squares lie across chunks, and layers with a `forward` of a
+        user's own. Its generator moves on now, not when the graph is computed, and its `mask` is
+        this call's.
+    x : dask.array.Array
+        As for `dropout`.
+    return_mask : bool, optional
+        Return the mask too, for `dropout_backward`.
+
+    Returns
+    -------
+    y : dask.array.Array
+        ``layer(x)`` of the whole NumPy array, with x's chunks.
+    mask : Mask or NoiseMask
+        Only with ``return_mask=True``.
+
+    Raises
+    ------
+    TypeError
+        If `layer` or `x` is not of these kinds, or the layer's generator can only go forward.
+    ValueError
+        If a chunk's size is unknown.
+
+    Examples
+    --------
+    >>> import dask.array as da, numpy as np, fastdrop, fastdrop.dask
+    >>> x = np.linspace(-1, 1, 1000).reshape(10, 100)
+    >>> y = fastdrop.dask.forward(fastdrop.AlphaDropout(0.1, rng=1), da.from_array(x, chunks=30))
+    >>> bool((y.compute() == fastdrop.AlphaDropout(0.1, rng=1)(x)).all())
+    True
+    """
+    if not isinstance(layer, MaskLayer | NoiseLayer) or layer._own_forward:
+        raise TypeError(
+            "layer must be one of fastdrop's, with its own forward, whose windows stand alone (not "
+            f"DropBlock2d), but got {type(layer).__name__}"
+        )
+    _check(x, "x")
+    layer.check(x._meta)
+    _check_random_access(layer.rng.reserve(0)[0])
+    mask, keeps_all = layer.mask_ahead(x.shape)
+    form = layer.form() if isinstance(layer, MaskLayer) else None
+    y = x if keeps_all else _blockwise(_write_window, mask, x, form)
+    return (y, mask) if return_mask else y
+
+
+def _write_window(x: Any, window: tuple[slice, ...], mask: Mask | NoiseMask, form: Any) -> Any:
+    """Return what a layer makes of a chunk: a `Form`, or noise."""
+    chunk, part = np.asarray(x), mask[window]
+    y = prepare(chunk, False, None)
+    if isinstance(part, NoiseMask):
+        part.add(chunk, y)
+    else:
+        part.write(form, chunk, y)
+    return y
+
+
 def dropout_backward(grad: da.Array, mask: AnyMask) -> da.Array:
     """Return the gradient with respect to the input of a forward with this mask.
 
@@ -144,10 +209,16 @@ def dropout_backward(grad: da.Array, mask: AnyMask) -> da.Array:
 def _applied(mask: AnyMask, x: da.Array) -> da.Array:
     # A dtype that the mask cannot be applied to is an error now, and not when chunks are computed.
     _apply_window(np.zeros((0,) * x.ndim, x.dtype), (slice(0),) * x.ndim, mask)
-    name, axes = f"fastdrop-{tokenize(mask, x.name)}", tuple(range(x.ndim))
+    return _blockwise(_apply_window, mask, x)
+
+
+def _blockwise(function: Any, mask: AnyMask, x: da.Array, *more: Any) -> da.Array:
+    """Return a function's results for each chunk, its window, the mask, and what is more."""
+    name, axes = f"fastdrop-{tokenize(mask, x.name, *more)}", tuple(range(x.ndim))
     windows = ArraySliceDep(x.chunks)  # a chunk's slices, made when it is computed
+    constants = [part for value in (mask, *more) for part in (value, None)]
     layer = blockwise(
-        _apply_window, name, axes, x.name, axes, windows, axes, mask, None,
+        function, name, axes, x.name, axes, windows, axes, *constants,
         numblocks={x.name: x.numblocks},
     )  # fmt: skip
     graph = HighLevelGraph.from_collections(name, layer, dependencies=[x])

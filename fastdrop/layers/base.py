@@ -186,12 +186,16 @@ class Layer(ABC):
             raise ValueError(f"grad must have the forward's shape {shape}, but got {grad.shape}")
         return identity(grad, False, out)
 
-    def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
+    def check(self, x: Array) -> None:
+        """Raise an error unless x is an array that the layer takes."""
         check_array(x)
         if not self._takes_complex and x.dtype.kind == "c":
             raise TypeError(
                 f"x must be of a real dtype for {type(self).__name__}, but got {x.dtype}"
             )
+
+    def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
+        self.check(x)
         noise_shape = self._noise_shape(x.shape)
         if not (self.training or self.always) or self._is_identity():
             return self._pass(x, out), None
@@ -199,6 +203,23 @@ class Layer(ABC):
         drawn = self._draw(noise_shape, x, y)
         self._newest = drawn
         return y, drawn
+
+    def mask_ahead(self, shape: Shape) -> tuple[Any, bool]:
+        """Return the mask of a forward of x of `shape`, and whether that is an identity.
+
+        Random numbers are taken as that forward takes them.
+        """
+        noise_shape = self._noise_shape(shape)
+        if not (self.training or self.always) or self._is_identity():
+            self._passed, self._newest = shape, None
+            return self._mask_of(self._nothing(shape)), True
+        drawn = self._ahead(noise_shape, shape)
+        self._newest = drawn
+        return self._mask_of(drawn), False
+
+    def _ahead(self, noise_shape: Shape, shape: Shape) -> Drawn:
+        """Return what `_draw` returns for x of `shape`, and write nothing."""
+        raise NotImplementedError
 
     def _pass(self, x: Array, out: Array | None) -> Array:
         y = identity(x, self.inplace, out)
@@ -380,6 +401,15 @@ class MaskLayer(RateLayer):
                 walk = c_strides(shape) if strides is None else strides
                 backends.evaluate(draw, walk, form, x, out)
         return draw.stream, draw.position, scaled, shape, 0, strides
+
+    def _ahead(self, noise_shape: Shape, shape: Shape) -> Drawn:
+        scaled = self._scaled(self._rate)
+        drawn = self.rng.reserve(scaled.words(math.prod(noise_shape)))
+        return *drawn, scaled, shape, 0, mask_strides(shape, noise_shape)
+
+    def form(self) -> Form:
+        """Return what is written."""
+        return self._form(self._rate)
 
     def _nothing(self, shape: Shape) -> Drawn:
         return *self.rng.reserve(0), rate(0.0), shape, 0, None

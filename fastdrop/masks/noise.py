@@ -104,13 +104,17 @@ class NoiseMask(AnyMask):
         if grad.dtype.kind == "c":
             raise TypeError(f"grad must be of a real dtype for noise, but got {grad.dtype}")
         y = prepare(grad, False, out)
+        self.add(grad, y)
+        return y
+
+    def add(self, x: Array, out: Array) -> None:
+        """Write x with the noise, added or multiplied, to `out`: checked arrays of this shape."""
         if self._strides is None:
-            backends.add_noise(self.stream, self.draw, self.noise, grad, y)
-        elif y.size:
+            backends.add_noise(self.stream, self.draw, self.noise, x, out)
+        elif out.size:
             axes = [(n, step) for n, step in zip(self.shape, self._strides, strict=True) if n != 1]
             add = self._add_to_all if self.stream.sequential else self._add_by_rows
-            add(axes, grad.squeeze(), y.squeeze())
-        return y
+            add(axes, x.squeeze(), out.squeeze())
 
     def _add_to_all(self, axes: list[tuple[int, int]], x: Array, y: Array) -> None:
         """Do as `_add_by_rows` by a generator that would begin anew for each row."""

@@ -42,6 +42,59 @@ def test_any_chunks_give_numpys_result(backend: str, chunks: Any, noise_shape: A
     assert contents(grad.compute()) == contents(y)
 
 
+CUBE = np.random.default_rng(2).standard_normal((20, 30, 41)).astype(np.float32)
+LAYERS = {
+    "Dropout": lambda: fastdrop.Dropout(0.3, rng=1),
+    "shared": lambda: fastdrop.Dropout(0.3, noise_shape=(None, 1, None), rng=1),
+    "Dropout1d": lambda: fastdrop.Dropout1d(0.3, rng=1),
+    "SpatialDropout1D": lambda: fastdrop.SpatialDropout1D(0.3, rng=1),
+    "DropPath": lambda: fastdrop.DropPath(0.3, rng=1),
+    "AlphaDropout": lambda: fastdrop.AlphaDropout(0.3, rng=1),
+    "FeatureAlphaDropout": lambda: fastdrop.FeatureAlphaDropout(0.3, rng=1),
+    "GaussianDropout": lambda: fastdrop.GaussianDropout(0.3, rng=1),
+    "GaussianNoise": lambda: fastdrop.GaussianNoise(0.3, rng=1),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_give_numpys_result(name: str, backend: str) -> None:
+    layer, twin = LAYERS[name](), LAYERS[name]()
+    for chunks in ((20, 30, 41), (7, 11, 13)):
+        y, mask = twin.forward_mask(CUBE)
+        found, same = fastdrop.dask.forward(layer, lazy(chunks, CUBE), return_mask=True)
+        assert contents(found.compute()) == contents(y)
+        assert same == mask == layer.mask
+        assert layer.rng.position == twin.rng.position
+        grad = fastdrop.dask.dropout_backward(lazy((9, 9, 9), CUBE), mask)
+        assert contents(grad.compute()) == contents(twin.backward(CUBE))
+    x = lazy(10, CUBE)
+    y, mask = fastdrop.dask.forward(layer.eval(), x, return_mask=True)
+    assert y is x
+    assert contents(mask.apply(CUBE)) == contents(CUBE)
+    assert layer.mask is None
+    other = fastdrop.dask.forward(layer.train(), x)
+    assert other.name != found.name
+
+
+def test_layers_that_cannot_be_called_lazily() -> None:
+    class Own(fastdrop.Dropout):
+        def forward(self, x: Any, out: Any = None) -> Any:
+            return super().forward(x, out)
+
+    for layer in (Own(0.3), fastdrop.DropBlock2d(0.3, block_size=3), 5):
+        with pytest.raises(TypeError, match=f"layer must be .* got {type(layer).__name__}"):
+            fastdrop.dask.forward(layer, lazy(10, CUBE))
+    rng = np.random.MT19937(1)
+    before = rng.random_raw()
+    with pytest.raises(TypeError, match="random access"):
+        fastdrop.dask.forward(fastdrop.Dropout(0.3, rng=rng), lazy(10, CUBE))
+    assert np.random.MT19937(1).random_raw(2)[1] == rng.random_raw() != before
+    with pytest.raises(TypeError, match="real dtype for AlphaDropout"):
+        fastdrop.dask.forward(fastdrop.AlphaDropout(0.3), lazy(10, CUBE.astype(np.complex64)))
+    with pytest.raises(RuntimeError, match="FeatureAlphaDropout expects"):
+        fastdrop.dask.forward(fastdrop.FeatureAlphaDropout(0.3), lazy(10, CUBE[0, 0]))
+
+
 @pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 4, 5, 6)])
 @pytest.mark.parametrize("dtype", ["float16", "float64", "complex64"])
 def test_shapes_and_dtypes(shape: tuple[int, ...], dtype: str) -> None:
