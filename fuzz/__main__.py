@@ -53,15 +53,15 @@ KERNEL_TESTS = [
     *("kernels/test_backends", "kernels/test_golden", "kernels/test_pipeline"),
     *("kernels/test_softmax", "layers/test_attention"),
     *("layers/test_dropout", "layers/test_mask", "layers/test_family", "layers/test_family_fused"),
-    *("layers/test_family_noise", "layers/test_family_samples"),
+    *("layers/test_family_noise", "layers/test_family_samples", "layers/test_any_mask"),
     *("rng/test_streams", "rng/test_rng", "rng/test_register_rng"),
     *("robustness/test_threads_and_forks", "robustness/test_properties"),
-    "robustness/test_failures",
+    *("robustness/test_failures", "packaging/test_c_api"),
 ]
 # Others' code is not instrumented: Numba's kernels see nothing of it, and torch does not start
 # under it. ThreadSanitizer does not follow a process with threads into a fork.
 TESTS = {
-    "asan": (KERNEL_TESTS, "not numba and not reference and not torch"),
+    "asan": (KERNEL_TESTS, "not numba and not reference and not torch and not extension"),
     "tsan": (
         ["robustness/test_threads_and_forks", "kernels/test_backends"],
         "cython and thread and not children",
