@@ -20,7 +20,7 @@ SHAPE = (3, 4, 17, 13)
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 13, 20])
 @pytest.mark.parametrize("batchwise", [False, True])
-def test_dropblock_is_its_corners_spread_by_max_pooling(
+def test_dropblock_is_its_corners_spread_by_torchs_max_pooling(
     size: int, batchwise: bool, backend: str
 ) -> None:
     torch = pytest.importorskip("torch")

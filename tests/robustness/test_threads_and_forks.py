@@ -260,7 +260,7 @@ class Masks:
 
 
 @forks
-def test_workers_of_a_data_loader_draw_masks_of_their_own() -> None:
+def test_workers_of_torchs_data_loader_draw_masks_of_their_own() -> None:
     data = pytest.importorskip("torch.utils.data")
     loader = data.DataLoader(
         Masks(), batch_size=None, num_workers=2, multiprocessing_context="fork"
