@@ -102,14 +102,17 @@ def reserve(rng: RNGLike, n: int, p: float, *, dtype: DTypeLike | None = None) -
         )
     found = ranges.functions(stream.algorithm, chosen.block_words, size, _dtypes(dtype))
     stream, draw = source.reserve(chosen.words(size))
-    return Reserved(ranges.reserved_array(stream, size, float(p), chosen, found), np.uint64(draw))
+    return Reserved(
+        ranges.reserved_array(stream, size, float(p) + 0.0, chosen, found), np.uint64(draw)
+    )
 
 
 def _dtypes(dtype: DTypeLike | None) -> tuple[str, ...]:
     if dtype is None:
         return DTYPES
-    name = dtype_name(np.dtype(dtype))
-    if name is None or name not in DTYPES:
+    wanted = np.dtype(dtype)
+    name = dtype_name(wanted)
+    if name is None or name not in DTYPES or not wanted.isnative:
         raise TypeError(f"dtype must be None or one of {', '.join(DTYPES)}, but got {shown(dtype)}")
     return (name,)
 
@@ -228,7 +231,7 @@ def dropout_range(
     key, draw
         What `reserve` returned.
     p : float
-        The drop probability that was reserved.
+        The drop probability that was reserved, to the last bit of a float64.
     first : int
         The number of x's first element in the mask, 0 or more. `first` + x.size is at most the n
         that was reserved. Multiples of 4096 are fastest.
@@ -305,7 +308,10 @@ def check(status: int) -> None:
             "key is of another version of fastdrop than this compiled code: delete Numba's cache"
         )
     if status == _RATE:
-        raise ValueError("p must be the one that was reserved, and threshold that of p")
+        raise ValueError(
+            "p must be the one that was reserved, to the last bit of a float64 (a float32 p was "
+            "rounded), and threshold that of p"
+        )
     if status == _PLACE:
         raise ValueError(
             "first and block must be 0 or more, and what they begin within the n elements that "
@@ -361,7 +367,9 @@ def _kept_of(bits: Any, i: Any) -> Any:
 def _status_of_key(key: Any) -> int:
     if key.size <= ranges.KEY or key[ranges.PROCESS] != ranges.process_word():
         return _KEY
-    return 0 if key[ranges.LAYOUT_AT] == ranges.LAYOUT else _VERSION
+    if key[ranges.LAYOUT_AT] != ranges.LAYOUT:
+        return _VERSION
+    return 0 if key[ranges.LENGTH] == np.uint64(key.size) else _KEY
 
 
 @_compiled(block_bits)

@@ -24,8 +24,8 @@ class AnyMask:
     """What every mask of fastdrop's has: what a forward leaves for its backward.
 
     A mask is a function of an element's index, and holds what that function takes
-    besides: some hundred bytes, whatever its shape is. (An `ArrayMask` holds bits.) It can
-    be asked for in this way, whatever kind it is:
+    besides: some hundred bytes, whatever its shape is. (An `ArrayMask` holds bits, a
+    `SampleMask` a number for each sample.) It can be asked for in this way, whatever kind it is:
 
     * ``mask.apply(x)`` makes the gradient with respect to the input of one with
       respect to the output; where the mask keeps or drops elements it is the forward, too.

@@ -240,48 +240,56 @@ def _stream_of(algorithm: Any, key: bytes, position: int, row: int) -> Stream:
 
 def checked_ids(sample_ids: Any, shape: tuple[int, ...], most: int) -> NDArray[np.uint64]:
     """Return an id for each row of an array, or raise TypeError or ValueError."""
-    ids = _as_array(sample_ids, shape)
-    if ids.dtype.kind == "O":  # ints of more than 64 bits, or anything
-        numbers = [int(i) if isinstance(i, np.integer) else i for i in ids.ravel()]
-        is_ints = all(type(i) is int for i in numbers)
-    else:
-        is_ints = ids.dtype.kind in "iu" or ids.size == 0
-    if not is_ints:
-        raise TypeError(f"sample_ids must be ints, but got {shown(sample_ids)} ({ids.dtype})")
+    first, ids = _parts(sample_ids, shape)
     length = " for rows of this length"
-    if ids.ndim == 1:
+    if first is None:
         return _within(ids, most, "sample_ids", length)
-    first = _within(ids[:, 0], most >> 32, "the first numbers of sample_ids", length)
-    second = _within(ids[:, 1], (1 << 32) - 1, "the second numbers of sample_ids")
-    joined: NDArray[np.uint64] = first << np.uint64(32) | second
+    high = _within(first, most >> 32, "the first numbers of sample_ids", length)
+    low = _within(ids, (1 << 32) - 1, "the second numbers of sample_ids")
+    joined: NDArray[np.uint64] = high << np.uint64(32) | low
     return _within(joined, most, "sample_ids, as first * 2**32 + second,", length)
 
 
-def _as_array(sample_ids: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return ids as an array of shape (rows,), or (rows, 2)."""
+def _parts(sample_ids: Any, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+    """Return the first numbers, if ids have two, and the ids or second numbers: arrays of ints."""
     try:
-        if type(sample_ids) is tuple and len(sample_ids) == 2 and np.ndim(sample_ids[1]) == 1:
-            # One first number for all, such as an epoch's.
-            first, second = sample_ids
-            ids = np.stack(np.broadcast_arrays(first, second), axis=1)
-        else:
-            ids = np.asarray(sample_ids)
+        pair = type(sample_ids) is tuple and [np.ndim(part) for part in sample_ids] == [0, 1]
+        parts = [_ints(part) for part in (sample_ids if pair else [sample_ids])]
     except ValueError as error:  # ragged
         raise ValueError(
             f"sample_ids must be one id for each row of x, but got {shown(sample_ids)}"
         ) from error
-    if ids.shape not in (shape[:1], (shape[0], 2)):
+    ids = parts[-1]
+    if ids.shape != shape[:1] and (pair or ids.shape != (shape[0], 2)):
         raise ValueError(
             f"sample_ids must be one id for each row of x, whose shape is {shape}: an int, or two "
             f"in a row of shape ({shape[0]}, 2), or (int, {shape[0]} ints), "
             f"but got shape {ids.shape}"
         )
-    return ids
+    if ids.ndim == 2:
+        return ids[:, 0], ids[:, 1]
+    return (parts[0] if pair else None), ids
+
+
+def _ints(ids: Any) -> NDArray[Any]:
+    """Return an array of ints, or raise TypeError."""
+    found = np.asarray(ids)
+    if found.dtype.kind == "f" and not isinstance(ids, np.ndarray):
+        # NumPy makes floats of ints that no dtype holds all, such as int64 and uint64.
+        found = np.asarray(ids, object)
+    if found.dtype.kind == "O":  # also ints of more than 64 bits, or anything
+        numbers = [int(i) if isinstance(i, np.integer) else i for i in found.ravel()]
+        is_ints = all(type(i) is int for i in numbers)
+    else:
+        is_ints = found.dtype.kind in "iu" or found.size == 0
+    if not is_ints:
+        raise TypeError(f"sample_ids must be ints, but got {shown(ids)} ({np.asarray(ids).dtype})")
+    return found
 
 
 def _within(ids: NDArray[Any], most: int, name: str, where: str = "") -> NDArray[np.uint64]:
     """Return ids as unsigned numbers, or raise ValueError where one is not between 0 and most."""
     if ids.size and not (ids.min() >= 0 and ids.max() <= most):
-        wrong = next(int(i) for i in ids if not 0 <= i <= most)
+        wrong = next(int(i) for i in ids.ravel() if not 0 <= i <= most)
         raise ValueError(f"{name} must be between 0 and {most}{where}, but got {shown(wrong)}")
     return ids.astype(np.uint64)

@@ -13,7 +13,7 @@ from ..masks.sample import SampleMask, sample_mask
 from ..rng import DEFAULT
 from ..rng.base import Stream
 from ._autograd import refuse_if_fixed
-from ._internals import count_modes, is_jit_tracing, is_transforming
+from ._internals import count_modes, has_storage, is_jit_tracing, is_transforming
 from ._masks import PLAIN, new_key, takes
 
 
@@ -54,6 +54,7 @@ def _is_plain(x: Tensor) -> bool:
         type(x) in PLAIN
         and x.device.type == "cpu"
         and takes(x)
+        and has_storage(x)
         and count_modes() == 0
         and not (is_transforming() or is_jit_tracing())
     )
@@ -87,7 +88,7 @@ def _transposed(x: Tensor, mask: SampleMask) -> Tensor:
     if _is_plain(x):
         y: Tensor = _BySample.apply(x, mask)  # type: ignore[no-untyped-call]
         return y
-    return x * (torch.from_numpy(mask.to_bool()) * mask.scale).to(x.dtype)
+    return torch.where(torch.from_numpy(mask.to_bool()), x * mask.scale, 0.0)
 
 
 def _applied(x: Tensor, mask: SampleMask) -> Tensor:

@@ -119,10 +119,22 @@ def test_ids_of_two_numbers(backend: str) -> None:
     assert np.array_equal(found, kept([7 * 2**32 + int(i) for i in samples]))
     assert np.array_equal(kept((0, samples)), kept(samples))
     assert not np.array_equal(kept((8, samples)), found)
-    assert np.array_equal(kept(([7] * 6, samples)), found)
-    # Two rows: a tuple of two ints is two ids.
-    two = fastdrop.dropout(X[:2], 0.3, rng=1, sample_ids=(5, 17))
-    assert np.array_equal(two, fastdrop.dropout(X[:2], 0.3, rng=1, sample_ids=[5, 17]))
+    for first, second in ((np.uint64(7), samples), (7, samples.astype(np.uint64)), (7, [*samples])):
+        assert np.array_equal(kept((first, second)), found)
+
+
+def test_two_rows_are_no_pair() -> None:
+    """A tuple of two is (int, ids) only if it looks so, and else an id for each row."""
+
+    def kept(ids: Any) -> list[Any]:
+        x = np.ones((2, 300), np.float32)
+        return fastdrop.dropout(x, rng=1, sample_ids=ids, return_mask=True)[1].to_bool().tolist()
+
+    assert kept((5, 17)) == kept([5, 17]) == kept([np.uint64(5), np.int64(17)])
+    pairs = [(0, 1), (2, 3)]
+    rows = [kept([id_, 2**40])[0] for id_ in (1, 2 * 2**32 + 3)]
+    assert kept(pairs) == kept(tuple(pairs)) == kept(np.array(pairs)) == rows
+    assert kept((9, (4, 5))) == kept([(9, 4), (9, 5)]) == kept(((9, 4), (9, 5)))
 
 
 def test_a_generator_of_ones_own(backend: str) -> None:
@@ -169,6 +181,10 @@ def test_generator_stays_where_it_is() -> None:
         ({"sample_ids": (1, IDS)}, ValueError, "second numbers .* between 0 and 4294967295"),
         ({"sample_ids": (-1, IDS % 9)}, ValueError, "first numbers .* got -1"),
         ({"sample_ids": (0.5, IDS % 9)}, TypeError, "must be ints"),
+        ({"sample_ids": (True, IDS % 9)}, TypeError, "must be ints"),
+        ({"sample_ids": ([7] * 6, IDS % 9)}, ValueError, "one id for each row"),
+        ({"sample_ids": (2**63, IDS % 9)}, ValueError, "first numbers .* got 9223372036854775808"),
+        ({"sample_ids": [2**63, 0, 1, 2, 3, 4]}, ValueError, "got 9223372036854775808"),
         ({"sample_ids": [True] * 6}, TypeError, "must be ints"),
         ({"sample_ids": [2**70] * 6}, ValueError, "between 0 and"),
         ({"sample_ids": [[1, 2, 3]] * 6}, ValueError, "one id for each row"),

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch.utils.checkpoint import checkpoint  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import fastdrop.torch as ft  # noqa: E402
 
@@ -57,6 +58,17 @@ def test_derivatives_of_any_order_and_recomputation():
 
     assert torch.autograd.gradcheck(run, x, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(run, x)
+    assert torch.autograd.gradcheck(run, x, check_batched_grad=True)
+    y, factors = drop(x, [1, 2, 3], p=0.1), drop(torch.ones_like(x).detach(), [1, 2, 3], p=0.1)
+    ones = torch.ones_like(x).detach()
+    with FlopCounterMode(display=False):
+        assert torch.equal(torch.autograd.grad(y, x, ones, retain_graph=True)[0], factors)
+    many = torch.stack([ones, torch.full_like(ones, torch.inf)])
+    found = torch.autograd.grad(y, x, many, is_grads_batched=True)[0]
+    assert torch.equal(found[0], factors)
+    assert torch.equal(found[1], torch.where(factors != 0, torch.inf, 0.0))
+    (grad,) = torch.vmap(lambda g: torch.autograd.grad(y, x, g))(many)
+    assert torch.equal(grad, found)
     plain = torch.autograd.grad(run(x).sum(), x)[0]
     again = checkpoint(run, x, use_reentrant=False)
     assert torch.equal(torch.autograd.grad(again.sum(), x)[0], plain)

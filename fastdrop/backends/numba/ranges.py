@@ -46,7 +46,8 @@ BLOCK_BITS: Final = 6  # addresses, from here
 FILL: Final = 7
 COMPARE: Final = 8
 RANGES: Final = 9  # one for each of `DTYPES`, 0 if it was not asked for
-KEY: Final = RANGES + len(DTYPES)
+LENGTH: Final = RANGES + len(DTYPES)  # words of the array, the key included
+KEY: Final = LENGTH + 1
 _HEAD: Final = Struct(f"=3QdQd{KEY - BLOCK_BITS}Q")
 
 
@@ -89,7 +90,7 @@ def reserved_array(stream: Stream, n: int, p: float, rate: Rate, of: Functions) 
     """Return the array for a mask of n elements of a stream."""
     head = _HEAD.pack(
         _process.value, LAYOUT, n, p, rate.threshold, rate.scale,
-        of.block_bits, of.fill, of.compare, *of.ranges,
+        of.block_bits, of.fill, of.compare, *of.ranges, KEY + len(stream.key),
     )  # fmt: skip
     return np.frombuffer(bytearray(head + stream.key.tobytes()), np.uint64)
 
