@@ -22,6 +22,7 @@ from dask.layers import ArraySliceDep
 
 from . import functional
 from .arrays import check_array, prepare
+from .backends.form import Form
 from .checks import shown
 from .layers.base import Layer, MaskLayer
 from .layers.gaussian import NoiseLayer
@@ -91,7 +92,8 @@ def dropout(
     """
     _check(x, "x")
     rate, source = effective_rate(p, training), as_rng(rng)
-    _check_random_access(source.reserve(0)[0])
+    if rate.p != 0.0:
+        _check_random_access(source.reserve(0)[0])
     mask = functional.mask(
         x.shape, rate.p, noise_shape=noise_shape, broadcast_dims=broadcast_dims, rng=source
     )
@@ -143,20 +145,29 @@ def forward(
             f"DropBlock2d), but got {type(layer).__name__}"
         )
     _check(x, "x")
-    layer.check(x._meta)
-    _check_random_access(layer.rng.reserve(0)[0])
-    mask, keeps_all = layer.mask_ahead(x.shape)
-    form = layer.form() if isinstance(layer, MaskLayer) else None
-    y = x if keeps_all else _blockwise(_write_window, mask, x, form)
+    layer._check(x._meta)
+    draws = layer._draws()
+    if draws:
+        _check_random_access(layer.rng.reserve(0)[0])
+    mask, form = layer._mask_ahead(x.shape)
+    y = _blockwise(_write_window, mask, x, form, x.dtype) if draws else x
     return (y, mask) if return_mask else y
 
 
-def _write_window(x: Any, window: tuple[slice, ...], mask: Mask | NoiseMask, form: Any) -> Any:
+def _write_window(
+    x: Any, window: tuple[slice, ...], mask: Mask | NoiseMask, form: Form, dtype: np.dtype[Any]
+) -> Any:
     """Return what a layer makes of a chunk: a `Form`, or noise."""
-    chunk, part = np.asarray(x), mask[window]
+    chunk, part = _array_of(x), mask[window]
+    check_array(chunk, "chunk")
+    if (chunk.shape, chunk.dtype) != (part.shape, dtype):
+        raise ValueError(
+            f"a chunk must have the shape {part.shape} and the dtype {dtype}, as its Dask array "
+            f"says, but has {chunk.shape} and {chunk.dtype}"
+        )
     y = prepare(chunk, False, None)
     if isinstance(part, NoiseMask):
-        part.add(chunk, y)
+        part._add(chunk, y)
     else:
         part.write(form, chunk, y)
     return y
@@ -227,8 +238,12 @@ def _blockwise(function: Any, mask: AnyMask, x: da.Array, *more: Any) -> da.Arra
 
 def _apply_window(x: Any, window: tuple[slice, ...], mask: AnyMask) -> Any:
     """Return a chunk under its window of the mask."""
-    # Reductions make scalars of chunks. A masked array is refused by `apply`.
-    return mask[window].apply(np.asarray(x) if isinstance(x, np.generic) else x)
+    return mask[window].apply(_array_of(x))
+
+
+def _array_of(chunk: Any) -> Any:
+    # Reductions make scalars of chunks. A masked array stays one, and is refused.
+    return np.asarray(chunk) if isinstance(chunk, np.generic) else chunk
 
 
 def _check_random_access(stream: Stream) -> None:

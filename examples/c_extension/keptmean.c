@@ -41,8 +41,11 @@ static PyObject *kept_means(PyObject *self, PyObject *arguments)
         Py_END_ALLOW_THREADS
         if (status) PyErr_Format(PyExc_RuntimeError, "fastdrop's bits failed with status %d", status);
         else means = PyList_New((Py_ssize_t)rows);
-        for (size_t row = 0; means && row < rows; row++)
-            PyList_SET_ITEM(means, (Py_ssize_t)row, PyFloat_FromDouble(results[row]));
+        for (size_t row = 0; means && row < rows; row++) {
+            PyObject *mean = PyFloat_FromDouble(results[row]);
+            if (mean) PyList_SET_ITEM(means, (Py_ssize_t)row, mean);
+            else Py_CLEAR(means);
+        }
         PyMem_RawFree(bits);
         PyMem_RawFree(results);
     }

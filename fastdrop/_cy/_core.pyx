@@ -491,6 +491,8 @@ def evaluate_bits(cnp.ndarray keep, tuple strides, int form, double scale, doubl
 def add_noise(uintptr_t fill, uintptr_t key, uint64_t draw, bint factor, double spread,
               cnp.ndarray x, cnp.ndarray y, int threads):
     """Write x with noise to y; return the status (see noise.h)."""
+    if cnp.PyArray_ISCOMPLEX(x) or not cnp.PyArray_SAMESHAPE(x, y):
+        raise TypeError("noise needs arrays of one shape and of a real dtype")
     cdef drop_mask mask = make_mask(fill, key, draw, 0)
     cdef drop_noise noise = drop_noise(mask.fill, mask.key, draw, factor, spread)
     cdef drop_arrays arrays
@@ -623,17 +625,19 @@ def fill_words(uintptr_t fill, uintptr_t key, uint64_t position, cnp.ndarray out
 
 cdef int open_mask(object mask, fastdrop_mask *out) except -1:
     """Make a mask for C of a `fastdrop.Mask`: the `open_mask` of include/fastdrop.h."""
-    for_c = getattr(mask, "_for_c", None)
+    for_c = getattr(type(mask), "_for_c", None)
     if for_c is None:
         raise TypeError(f"mask must be a fastdrop.Mask, but got {type(mask).__name__}")
-    drawn = for_c()
+    drawn = for_c(mask)
     stream, rate = drawn.stream, drawn.rate
-    out.fill = <fastdrop_fill><uintptr_t>stream.fill_address
-    out.key = <const void *><uintptr_t>stream.key_address
-    out.draw = drawn.position
-    out.threshold = rate.threshold
-    out.first = drawn.first
-    out.scale = rate.scale
+    cdef fastdrop_mask made
+    made.fill = <fastdrop_fill><uintptr_t>stream.fill_address
+    made.key = <const void *><uintptr_t>stream.key_address
+    made.draw = drawn.position
+    made.threshold = rate.threshold
+    made.first = drawn.first
+    made.scale = rate.scale
+    out[0] = made
     return 0
 
 

@@ -186,7 +186,7 @@ class Layer(ABC):
             raise ValueError(f"grad must have the forward's shape {shape}, but got {grad.shape}")
         return identity(grad, False, out)
 
-    def check(self, x: Array) -> None:
+    def _check(self, x: Array) -> None:
         """Raise an error unless x is an array that the layer takes."""
         check_array(x)
         if not self._takes_complex and x.dtype.kind == "c":
@@ -195,30 +195,34 @@ class Layer(ABC):
             )
 
     def _run(self, x: Array, out: Array | None) -> tuple[Array, Drawn | None]:
-        self.check(x)
+        self._check(x)
         noise_shape = self._noise_shape(x.shape)
-        if not (self.training or self.always) or self._is_identity():
+        if not self._draws():
             return self._pass(x, out), None
         y = prepare(x, self.inplace, out)
         drawn = self._draw(noise_shape, x, y)
         self._newest = drawn
         return y, drawn
 
-    def mask_ahead(self, shape: Shape) -> tuple[Any, bool]:
-        """Return the mask of a forward of x of `shape`, and whether that is an identity.
+    def _draws(self) -> bool:
+        """Return whether a forward draws random numbers now."""
+        return (self.training or self.always) and not self._is_identity()
+
+    def _mask_ahead(self, shape: Shape) -> tuple[Any, Form | None]:
+        """Return the mask of a forward of x of `shape`, and the form that it writes, if one.
 
         Random numbers are taken as that forward takes them.
         """
         noise_shape = self._noise_shape(shape)
-        if not (self.training or self.always) or self._is_identity():
+        if not self._draws():
             self._passed, self._newest = shape, None
-            return self._mask_of(self._nothing(shape)), True
-        drawn = self._ahead(noise_shape, shape)
+            return self._mask_of(self._nothing(shape)), None
+        drawn, form = self._ahead(noise_shape, shape)
         self._newest = drawn
-        return self._mask_of(drawn), False
+        return self._mask_of(drawn), form
 
-    def _ahead(self, noise_shape: Shape, shape: Shape) -> Drawn:
-        """Return what `_draw` returns for x of `shape`, and write nothing."""
+    def _ahead(self, noise_shape: Shape, shape: Shape) -> tuple[Drawn, Form | None]:
+        """Return what `_draw` returns for x of `shape`, and what would be written."""
         raise NotImplementedError
 
     def _pass(self, x: Array, out: Array | None) -> Array:
@@ -402,14 +406,11 @@ class MaskLayer(RateLayer):
                 backends.evaluate(draw, walk, form, x, out)
         return draw.stream, draw.position, scaled, shape, 0, strides
 
-    def _ahead(self, noise_shape: Shape, shape: Shape) -> Drawn:
-        scaled = self._scaled(self._rate)
+    def _ahead(self, noise_shape: Shape, shape: Shape) -> tuple[Drawn, Form | None]:
+        rate = self._rate  # read once: another thread may assign p
+        form, scaled = self._form(rate), self._scaled(rate)
         drawn = self.rng.reserve(scaled.words(math.prod(noise_shape)))
-        return *drawn, scaled, shape, 0, mask_strides(shape, noise_shape)
-
-    def form(self) -> Form:
-        """Return what is written."""
-        return self._form(self._rate)
+        return (*drawn, scaled, shape, 0, mask_strides(shape, noise_shape)), form
 
     def _nothing(self, shape: Shape) -> Drawn:
         return *self.rng.reserve(0), rate(0.0), shape, 0, None

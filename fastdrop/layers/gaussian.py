@@ -38,8 +38,9 @@ class NoiseLayer(Layer):
         backends.add_noise(stream, position, noise, x, out)
         return stream, position, noise, x.shape
 
-    def _ahead(self, noise_shape: Shape, shape: Shape) -> Drawn:
-        return *self.rng.reserve(math.prod(shape)), self._noise(), shape
+    def _ahead(self, noise_shape: Shape, shape: Shape) -> tuple[Drawn, None]:
+        noise = self._noise()
+        return (*self.rng.reserve(math.prod(shape)), noise, shape), None
 
     def _nothing(self, shape: Shape) -> Drawn:
         return *self.rng.reserve(0), self._noise()._replace(spread=0.0), shape

@@ -151,10 +151,10 @@ class Mask(KeepMask):
     def _for_c(self) -> Draw:
         """Return what decides this mask, for extensions in C, or raise an error."""
         stream = self._draw.stream
-        if self._strides is not None:
+        if self._strides is not None and self.size:
             raise ValueError(
-                "mask must have elements of its own in C order for C, but this one is shared or a "
-                "window of some columns"
+                "mask must have elements of its own, side by side in C order, for C, but this one "
+                "is shared or a window with gaps"
             )
         if stream.sequential or not stream.fill_address:
             raise TypeError(

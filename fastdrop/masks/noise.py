@@ -104,11 +104,11 @@ class NoiseMask(AnyMask):
         if grad.dtype.kind == "c":
             raise TypeError(f"grad must be of a real dtype for noise, but got {grad.dtype}")
         y = prepare(grad, False, out)
-        self.add(grad, y)
+        self._add(grad, y)
         return y
 
-    def add(self, x: Array, out: Array) -> None:
-        """Write x with the noise, added or multiplied, to `out`: checked arrays of this shape."""
+    def _add(self, x: Array, out: Array) -> None:
+        """Write x with the noise, added or multiplied, to `out`: real arrays of this shape."""
         if self._strides is None:
             backends.add_noise(self.stream, self.draw, self.noise, x, out)
         elif out.size:

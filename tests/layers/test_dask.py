@@ -91,8 +91,46 @@ def test_layers_that_cannot_be_called_lazily() -> None:
     assert np.random.MT19937(1).random_raw(2)[1] == rng.random_raw() != before
     with pytest.raises(TypeError, match="real dtype for AlphaDropout"):
         fastdrop.dask.forward(fastdrop.AlphaDropout(0.3), lazy(10, CUBE.astype(np.complex64)))
+    x = lazy(10, CUBE)
+    assert fastdrop.dask.forward(fastdrop.Dropout(0.3, rng=rng).eval(), x) is x  # draws nothing
+    assert fastdrop.dask.dropout(x, 0.0, rng=rng) is x
     with pytest.raises(RuntimeError, match="FeatureAlphaDropout expects"):
         fastdrop.dask.forward(fastdrop.FeatureAlphaDropout(0.3), lazy(10, CUBE[0, 0]))
+
+
+@pytest.mark.parametrize(
+    "make", [fastdrop.Dropout, fastdrop.AlphaDropout, fastdrop.GaussianDropout]
+)
+@pytest.mark.parametrize(
+    ("chunk", "error", "message"),
+    [
+        (
+            lambda: np.ones((4, 6), complex),
+            ValueError,
+            "dtype float64, as its Dask .* and complex128",
+        ),
+        (lambda: np.ones((4, 5)), ValueError, r"must have the shape \(4, 6\) .* but has \(4, 5\)"),
+        (lambda: np.ma.ones((4, 6)), TypeError, "MaskedArray"),
+    ],
+    ids=["dtype", "shape", "class"],
+)
+def test_chunks_that_are_not_what_their_array_says(
+    make: Any, chunk: Any, error: type[Exception], message: str, backend: str
+) -> None:
+    x = da.from_delayed(dask.delayed(chunk)(), (4, 6), dtype=float)
+    with pytest.raises(error, match=message):
+        fastdrop.dask.forward(make(0.5, rng=1), x).compute(scheduler="synchronous")
+
+
+def test_users_attributes_do_not_meet_fastdrops() -> None:
+    class Own(fastdrop.AlphaDropout):
+        def __init__(self) -> None:
+            super().__init__(0.3, rng=1)
+            self.check, self.form, self.add = True, "selu", None
+
+    y = fastdrop.AlphaDropout(0.3, rng=1)(CUBE)
+    assert contents(Own()(CUBE)) == contents(y)
+    assert contents(fastdrop.dask.forward(Own(), lazy(10, CUBE)).compute()) == contents(y)
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (5,), (3, 4, 5, 6)])

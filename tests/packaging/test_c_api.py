@@ -167,6 +167,14 @@ def test_wrong_arguments_write_nothing() -> None:
         assert applied(mask, 0, x, y, 2) == BAD_ARGUMENT
         assert table.bits(ctypes.byref(mask), 0, 8, y.ctypes.data) == BAD_ARGUMENT
         assert table.block_bits(ctypes.byref(mask), 0, y.ctypes.data) == BAD_ARGUMENT
+    for first in (0, 1 << 63):  # numbers of elements have 64 bits
+        late = CMask.from_buffer_copy(right)
+        late.first = 2**64 - 1 - first
+        where = ctypes.byref(late), first - (first == 0) + 1, 8, y.ctypes.data
+        assert table.bits(*where) == BAD_ARGUMENT
+        assert applied(late, first, x, y, 2) == BAD_ARGUMENT
+    assert table.block_bits(ctypes.byref(right), 2**52, y.ctypes.data) == BAD_ARGUMENT
+    assert opened(fastdrop.mask((4, 3), rng=1)[0:0, 1:]).draw == 0
     assert applied(right, 0, x, y, 6) == BAD_ARGUMENT
     assert applied(right, 0, x, y, -1) == BAD_ARGUMENT
     shape = (ctypes.c_ssize_t * 65)(*[-1] * 65)
@@ -197,8 +205,13 @@ def test_a_failing_fill_is_reported(fill: Any, expected: int) -> None:
             "must be a fastdrop.Mask, but got ArrayMask",
         ),
         (fastdrop.mask(5, rng=np.random.MT19937(1)), TypeError, "random access"),
-        (fastdrop.mask((5, 4), broadcast_dims=[0], rng=1), ValueError, "shared or a window"),
-        (fastdrop.mask((5, 4), rng=1)[:, 1:], ValueError, "shared or a window"),
+        (
+            fastdrop.mask((5, 4), broadcast_dims=[0], rng=1),
+            ValueError,
+            "shared or a window with gaps",
+        ),
+        (fastdrop.mask((5, 4), rng=1)[:, 1:], ValueError, "shared or a window with gaps"),
+        (fastdrop.Mask, TypeError, "must be a fastdrop.Mask, but got type"),
     ],
 )
 def test_masks_that_c_cannot_have(mask: Any, error: type[Exception], message: str) -> None:

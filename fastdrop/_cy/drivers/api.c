@@ -56,15 +56,22 @@ static drop_mask inner(const fastdrop_mask *mask)
     return (drop_mask){drop_chosen_fill(mask->fill), mask->key, mask->draw, mask->threshold};
 }
 
+/* Whether elements first to first + n - 1 have numbers that 64 bits hold. */
+static int is_beyond(const fastdrop_mask *mask, uint64_t first, uint64_t n)
+{
+    return first > UINT64_MAX - mask->first || n > UINT64_MAX - (mask->first + first);
+}
+
 static int bits_of(const fastdrop_mask *mask, uint64_t first, uint64_t n, uint64_t *bits)
 {
-    if (is_wrong(mask)) return FASTDROP_BAD_ARGUMENT;
+    if (is_wrong(mask) || is_beyond(mask, first, n)) return FASTDROP_BAD_ARGUMENT;
     const drop_mask of = inner(mask);
     return drop_range_bits(drop_chosen_kernels(), &of, mask->first + first, n, bits, 0);
 }
 
 static int block_bits_of(const fastdrop_mask *mask, uint64_t block, uint64_t *bits)
 {
+    if (block > UINT64_MAX / DROP_BLOCK) return FASTDROP_BAD_ARGUMENT;
     return bits_of(mask, block * DROP_BLOCK, DROP_BLOCK, bits);
 }
 
@@ -87,6 +94,7 @@ static int apply(const fastdrop_mask *mask, uint64_t first, fastdrop_dtype dtype
         op.arrays.shape[i] = shape[i];
         op.arrays.stride[0][i] = y_strides[i], op.arrays.stride[1][i] = x_strides[i];
     }
+    if (is_beyond(mask, first, count_elements(&op.arrays))) return FASTDROP_BAD_ARGUMENT;
     return drop_evaluate(drop_chosen_kernels(), &op, (drop_workers){1, NULL});
 }
 

@@ -26,11 +26,12 @@
 enum { FASTDROP_BLOCK = 4096 };         /* elements whose bits are made at once */
 enum { FASTDROP_MAX_DIMS = 64 };        /* of an array */
 
-/* Why a function failed, if not because of `fill`: then it returns what that returned. */
+/* Why a function failed, if not because of `fill`: then it returns what that returned. (A `fill` of your own had
+ * better return positive numbers.) */
 enum {
     FASTDROP_NO_MEMORY = INT_MIN,       /* nothing has been written */
     FASTDROP_UNWRITTEN = INT_MIN + 1,   /* `fill` returned 0 and did not write its words */
-    FASTDROP_BAD_ARGUMENT = INT_MIN + 2 /* nothing has been written */
+    FASTDROP_BAD_ARGUMENT = INT_MIN + 2 /* nothing has been written; also where a number of an element has 65 bits */
 };
 
 typedef enum {
@@ -75,17 +76,22 @@ typedef struct {
     int (*bits)(const fastdrop_mask *mask, uint64_t first, uint64_t n, uint64_t *bits);
 
     /* Dropout: y = x * scale where the mask keeps, +0 elsewhere. Elements count in C order from `first`. Strides
-     * are in bytes, and may be negative or 0 in x. y is x, with the same strides, or does not overlap it. */
+     * are in bytes and may be negative, x's also 0. y is x, with the same strides, or does not overlap it.
+     * Neither has to be aligned. */
     int (*apply)(const fastdrop_mask *mask, uint64_t first, fastdrop_dtype dtype, int ndim,
                  const ptrdiff_t *shape, const void *x, const ptrdiff_t *x_strides, void *y,
                  const ptrdiff_t *y_strides);
 
     /* Makes a mask of a Python `fastdrop.Mask` without shared axes, as `fastdrop.mask(shape, p)` is one; it is
-     * usable while that object lives. Needs the GIL. Returns 0, or -1 with a Python error. */
+     * usable while that object lives. Needs the GIL. Returns 0, or -1 with a Python error, and `out` as it was. */
     int (*open_mask)(struct _object *mask, fastdrop_mask *out);
 } fastdrop_api;
 
-#ifdef Py_PYTHON_H
+#endif
+
+/* Behind a guard of its own: the header may have come before Python.h. */
+#if defined(Py_PYTHON_H) && !defined(FASTDROP_IMPORT)
+#define FASTDROP_IMPORT
 
 /* Imports fastdrop and returns its table; NULL with a Python error if it has none for this header. */
 static inline const fastdrop_api *fastdrop_import(void)
@@ -95,10 +101,11 @@ static inline const fastdrop_api *fastdrop_import(void)
     if (!module) return NULL;
     capsule = PyObject_GetAttrString(module, "_C_API");
     Py_DECREF(module);
-    if (!capsule) return NULL;
-    if (!PyCapsule_IsValid(capsule, FASTDROP_CAPSULE)) {
-        Py_DECREF(capsule);
-        PyErr_SetString(PyExc_ImportError, "fastdrop has no compiled kernels here, and so no table for C");
+    if (!capsule && !PyErr_ExceptionMatches(PyExc_AttributeError)) return NULL;
+    if (!capsule || !PyCapsule_IsValid(capsule, FASTDROP_CAPSULE)) { /* or a fastdrop older than the table */
+        PyErr_Clear();
+        Py_XDECREF(capsule);
+        PyErr_SetString(PyExc_ImportError, "fastdrop has no compiled kernels here, or is too old, and so has no table for C");
         return NULL;
     }
     api = (const fastdrop_api *)PyCapsule_GetPointer(capsule, FASTDROP_CAPSULE);
@@ -115,5 +122,4 @@ static inline const fastdrop_api *fastdrop_import(void)
     return api;
 }
 
-#endif
 #endif
