@@ -30,13 +30,15 @@ settings.load_profile("fastdrop")
 
 # The most valuable first: digests and the backends, what is built on them, then the surroundings.
 FOLDERS = ("kernels", "rng", "layers", "statistics", "pytorch", "robustness", "packaging")
+LONGEST = ("test_properties_long.py",)
 MOST_PROCESSES = 8  # of `pytest -n auto`: each compiles Numba's kernels, and takes memory
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests in order, golden digests first, and mark variants that are slow."""
-    items.sort(key=lambda item: rank(item.path))
+    # The longest tests by far come before all: at the end one processor would wait for them.
+    items.sort(key=lambda item: (item.path.name not in LONGEST, rank(item.path)))
     for item in items:
         if hasattr(item, "callspec") and is_slow(item.callspec.params):
             item.add_marker("slow")

@@ -1,4 +1,4 @@
-"""The property tests with five times the examples, and others each time."""
+"""The property tests with three times the examples, and others each time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = sorted(Path(__file__).parent.glob("test_properties*.py"))
     "file", [file for file in FILES if file != Path(__file__)], ids=lambda f: f.stem
 )
 def test_more_examples(file: Path) -> None:
-    environment = os.environ | {"FASTDROP_EXAMPLES": "300", "CI": ""}
+    environment = os.environ | {"FASTDROP_EXAMPLES": "180", "CI": ""}
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(file)],
         env=environment,
