@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -214,6 +215,8 @@ def client() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
     with (
         warnings.catch_warnings(action="ignore"),
+        # It leaves one thread for BLAS to the processes of later tests.
+        mock.patch.dict(os.environ),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
         ) as cluster,

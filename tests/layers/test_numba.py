@@ -438,9 +438,9 @@ def test_a_generator_without_a_compiled_fill_is_refused() -> None:
 @pytest.mark.slow
 def test_all_dtypes_may_be_reserved_at_once() -> None:
     key, _ = fn.reserve(fastdrop.Philox(1), 9, 0.5)
-    assert all(key[ranges.RANGES : ranges.KEY])
+    assert all(key[ranges.RANGES : ranges.LENGTH])
     key, _ = fn.reserve(fastdrop.Philox(1), 9, 0.5, dtype="float64")
-    assert key[ranges.RANGES : ranges.KEY].astype(bool).tolist() == [0, 1, 0, 0]
+    assert key[ranges.RANGES : ranges.LENGTH].astype(bool).tolist() == [0, 1, 0, 0]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -1,7 +1,6 @@
 /* The functions that other extensions call: include/fastdrop.h says what they do. */
 #include "drivers/api.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "drivers/evaluate.h"
@@ -38,8 +37,9 @@ static fastdrop_fill fill_of(const char *name)
 static uint64_t threshold_of(double p)
 {
     if (!(p >= 0.0 && p <= 1.0)) return UINT64_MAX;
-    const double scaled = ldexp(p, 40), whole = floor(scaled), rest = scaled - whole;
-    const uint64_t below = (uint64_t)whole;
+    const double scaled = p * (double)DROP_ONE;
+    const uint64_t below = (uint64_t)scaled;
+    const double rest = scaled - (double)below;
     return DROP_ONE - (below + (rest > 0.5 || (rest == 0.5 && below % 2)));
 }
 
