@@ -214,7 +214,7 @@ const char *fuzz_attention(const drop_kernels *kernels, const drop_mask *mask, u
     const uint64_t elements = (uint64_t)(a->batches * a->heads * a->rows * a->columns);
     a->row_stats = malloc((size_t)(2 * a->batches * a->heads * a->rows) * (a->dtype == DROP_F64 ? 8 : 4));
     f.keep = malloc((elements / 64 + 2) * sizeof *f.keep);
-    const int failed = a->mask ? drop_range_bits(kernels, mask, 0, elements, f.keep) : 0;
+    const int failed = a->mask ? drop_range_bits(kernels, mask, 0, elements, f.keep, 0) : 0;
     const drop_workers by = {.threads = 1};
     int status = drop_attend(kernels, a, by);
     if (!status) status = drop_attend_backward(kernels, a, by);
