@@ -56,6 +56,10 @@ class Draw:
         """Return the same draw from another element on."""
         return Draw(self.stream, self.position, self.rate, first)
 
+    def alone(self) -> Draws:
+        """Return the draws of one sample."""
+        return Draws(self.stream, np.array([self.position], np.uint64), self.rate, self.first)
+
 
 class Draws:
     """Draws of samples, one each, that differ in their position only.
@@ -143,7 +147,7 @@ class Backend(ABC):
         if n and canonical(shape, strides) is None:
             self.bits(draw, n, keep.view(np.uint8)[: -(-n // 8)])
         elif n:
-            self.window_bits(draw, shape, strides, keep)
+            self.sample_bits(draw.alone(), shape, strides, keep)
         return keep
 
     def evaluate_samples(
@@ -172,16 +176,17 @@ class Backend(ABC):
         self, draws: Draws, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
     ) -> None:
         """Write the bits of windows to `out`, as `sample_window` returns them."""
-        n = math.prod(shape)
-        octets = (self.window(draws[i], shape, strides).view(np.uint8) for i in range(len(draws)))
-        bits = [np.unpackbits(row, count=n, bitorder="little") for row in octets]
-        kept = np.packbits(np.concatenate(bits), bitorder="little")
+        rows = [self._picked(draws[i], shape, strides) for i in range(len(draws))]
+        kept = np.packbits(np.concatenate(rows), bitorder="little")
         out.view(np.uint8)[: len(kept)] = kept
 
-    def window_bits(
-        self, draw: Draw, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
-    ) -> None:
-        """Write the bits of a window of at least one element to `out`, as `window` returns them."""
+    def _picked(self, draw: Draw, shape: tuple[int, ...], strides: Strides) -> NDArray[np.uint8]:
+        """Return 1 or 0 for each of a window's elements, of which there is one at least."""
+        if canonical(shape, strides) is None:
+            n = math.prod(shape)
+            packed = np.empty(-(-n // 8), np.uint8)
+            self.bits(draw, n, packed)
+            return np.unpackbits(packed, count=n, bitorder="little")
         index = np.full((), draw.first, np.int64)
         for n, stride in zip(shape, strides, strict=True):
             index = np.add.outer(index, stride * np.arange(n))
@@ -195,9 +200,8 @@ class Backend(ABC):
             part = draw.starting_at(int(made[begin]) * BLOCK)
             self.bits(part, (end - begin) * BLOCK, octets[begin:end].reshape(-1))
         place += np.searchsorted(made, blocks) * BLOCK
-        bits = octets.reshape(-1)[place >> 3] >> (place & 7).astype(np.uint8) & np.uint8(1)
-        kept = np.packbits(bits, bitorder="little")
-        out.view(np.uint8)[: len(kept)] = kept
+        bits: NDArray[np.uint8] = octets.reshape(-1)[place >> 3] >> (place & 7).astype(np.uint8)
+        return bits & np.uint8(1)
 
     @abstractmethod
     def evaluate_bits(

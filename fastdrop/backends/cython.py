@@ -105,16 +105,6 @@ class CythonBackend(Backend):
         if status:
             _raise(status, stream)
 
-    def window_bits(
-        self, draw: Draw, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
-    ) -> None:
-        if draw.stream.sequential:
-            super().window_bits(draw, shape, strides, out)
-        else:
-            positions = np.array([draw.position], np.uint64)
-            draws = Draws(draw.stream, positions, draw.rate, draw.first)
-            self.sample_bits(draws, shape, strides, out)
-
     def sample_bits(
         self, draws: Draws, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
     ) -> None:

@@ -198,6 +198,35 @@ class KeepMask(AnyMask):
             raise ValueError(f"x must have the mask's shape {self.shape}, but got {x.shape}")
 
 
+class DrawnMask(KeepMask):
+    """A mask whose bits a backend makes, over the shape that was drawn for."""
+
+    __slots__ = ()
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """The shape that was drawn for: 1 along shared axes."""
+        raise NotImplementedError
+
+    def _window(self) -> NDArray[np.uint64]:
+        """Return the keep bits over the noise shape, packed in whole words."""
+        raise NotImplementedError
+
+    def to_packed(self) -> NDArray[np.uint8]:
+        """Return the keep bits, as `Mask.to_packed` does."""
+        if self.noise_shape != self.shape:
+            return super().to_packed()
+        return self._window().view(np.uint8)[: -(-self.size // 8)]
+
+    def to_bool(self) -> NDArray[np.bool_]:
+        """Return the mask as an array, True where it keeps: bool, shape `shape`."""
+        noise = self.noise_shape
+        packed = self._window().view(np.uint8)
+        bits = np.unpackbits(packed, count=math.prod(noise), bitorder="little")
+        kept = bits.view(np.bool_).reshape(noise)
+        return kept if noise == self.shape else np.broadcast_to(kept, self.shape).copy()
+
+
 def check_mask(mask: Any, kind: type[Any]) -> None:
     """Raise TypeError unless `mask` is a mask of this kind."""
     if not isinstance(mask, kind):

@@ -17,7 +17,7 @@ from ..mask_format import FORMAT, stored_rate
 from ..rng import stream_from
 from ..rng.counter import STREAM_END
 from ..sharing import Strides, canonical, noise_of, span, strides_of
-from .base import KeepMask, check_end, check_format, stored_shape, stored_strides
+from .base import DrawnMask, check_end, check_format, stored_shape, stored_strides
 from .windows import Index, window_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def apply_draw(draw: Draw, shape: tuple[int, ...], x: Array, out: Array | None) 
     return y
 
 
-class Mask(KeepMask):
+class Mask(DrawnMask):
     """The mask of one draw: evaluated when asked for, never stored.
 
     A `Mask` remembers the generator's key, the position of its draw, the drop
@@ -124,22 +124,12 @@ class Mask(KeepMask):
             out = np.empty(-(-self.size // 8), np.uint8)
             backends.current().bits(self._draw, self.size, out)
             return out
-        if self.noise_shape == self.shape:
-            return self._window().view(np.uint8)[: -(-self.size // 8)]
         return super().to_packed()
 
     def _window(self) -> NDArray[np.uint64]:
         """Return the keep bits over the noise shape, packed in whole words."""
         strides = strides_of(self.shape, self._strides)
         return backends.current().window(self._draw, self.noise_shape, strides)
-
-    def to_bool(self) -> NDArray[np.bool_]:
-        """Return the mask as an array, True where it keeps: bool, shape `shape`."""
-        noise = self.noise_shape
-        packed = self.to_packed() if noise == self.shape else self._window()
-        bits = np.unpackbits(packed.view(np.uint8), count=math.prod(noise), bitorder="little")
-        kept = bits.view(np.bool_).reshape(noise)
-        return kept if noise == self.shape else np.broadcast_to(kept, self.shape).copy()
 
     def __getitem__(self, index: Index) -> Mask:
         """Return the mask of a window: ints, slices of positive steps, ``...`` and None."""

@@ -19,7 +19,7 @@ from ..rng import DEFAULT, stream_from
 from ..rng.base import Stream
 from ..rng.counter import STREAM_END
 from ..sharing import Strides, canonical, mask_strides, noise_of, span, strides_of
-from .base import KeepMask, check_end, check_format, stored_shape, stored_strides
+from .base import DrawnMask, check_end, check_format, stored_shape, stored_strides
 from .mask import Mask
 from .windows import Index, expanded, picked_rows, row_number, window_of
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _STREAM_WORDS = 1 << 64
 
 
-class SampleMask(KeepMask):
+class SampleMask(DrawnMask):
     """The masks of some samples, one row each: evaluated when asked for, never stored.
 
     ``dropout(..., sample_ids=ids, return_mask=True)`` returns one.
@@ -86,20 +86,6 @@ class SampleMask(KeepMask):
         self._check_shape(x)
         strides = strides_of(self.shape[1:], self._strides)
         backends.evaluate_samples(self._draws, strides, form, x, out)
-
-    def to_packed(self) -> NDArray[np.uint8]:
-        """Return the keep bits, as `Mask.to_packed` does."""
-        if self.noise_shape != self.shape:
-            return super().to_packed()
-        return self._window().view(np.uint8)[: -(-self.size // 8)]
-
-    def to_bool(self) -> NDArray[np.bool_]:
-        """Return the mask as an array, True where it keeps: bool, shape `shape`."""
-        noise = self.noise_shape
-        packed = self._window().view(np.uint8)
-        bits = np.unpackbits(packed, count=math.prod(noise), bitorder="little")
-        kept = bits.view(np.bool_).reshape(noise)
-        return kept if noise == self.shape else np.broadcast_to(kept, self.shape).copy()
 
     def _window(self) -> NDArray[np.uint64]:
         """Return the keep bits over the noise shape, packed in whole words."""

@@ -124,16 +124,6 @@ class NumbaBackend(Backend):
         else:
             super().evaluate(draw, strides, form, x, out)
 
-    def window_bits(
-        self, draw: Draw, shape: tuple[int, ...], strides: Strides, out: NDArray[np.uint64]
-    ) -> None:
-        if draw.stream.sequential:
-            super().window_bits(draw, shape, strides, out)
-        else:
-            positions = np.array([draw.position], np.uint64)
-            draws = Draws(draw.stream, positions, draw.rate, draw.first)
-            self.sample_bits(draws, shape, strides, out)
-
     def evaluate_samples(
         self, draws: Draws, strides: Strides, form: Form, x: Array, out: Array
     ) -> None:
